@@ -1,0 +1,577 @@
+//! Configuration: one struct for each room, defaults written once, every error in one run.
+//!
+//! [`Config::load`] is the whole list of settings; the README's table and the sample file are
+//! compared with it by tests.
+
+mod source;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+pub use source::{ConfigError, SettingDoc, Source, read_secret_file};
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub redis: RedisSettings,
+    pub queue: QueueSettings,
+    pub worker: WorkerSettings,
+    pub gate: GateSettings,
+    pub store: StoreSettings,
+    pub enrollment: EnrollmentSettings,
+    pub resolver: ResolverSettings,
+    pub http: HttpSettings,
+    pub hls: HlsSettings,
+    pub remux: RemuxSettings,
+    pub staging: StagingSettings,
+    pub delivery: DeliverySettings,
+    pub report: ReportSettings,
+    pub hook: HookSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
+}
+
+/// The Redis server.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://`, with the password in it.
+    pub url: SecretString,
+}
+
+/// The queue protocol.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    /// The producers' list.
+    pub list: String,
+    /// How long one blocking take waits on the server.
+    pub block: Duration,
+    /// How long an instance may be silent before the others take back what it held.
+    pub lease: Duration,
+    /// How often each instance looks for dead ones and for retries that are due.
+    pub sweep: Duration,
+    /// Attempts before an element goes to the dead list.
+    pub max_attempts: u32,
+    /// Pause between two attempts.
+    pub retry_delay: Duration,
+    /// Deaths of an instance while it ran this element before the element goes to the dead list.
+    pub max_crashes: u32,
+}
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Jobs at once.
+    pub jobs: usize,
+    /// The operator's name for this instance (0, 1, 2 …).
+    pub instance: String,
+    /// How long running jobs may go on after SIGTERM.
+    pub drain: Duration,
+    /// Limit of one attempt.
+    pub job_timeout: Duration,
+}
+
+/// The enrollment gate.
+#[derive(Debug, Clone)]
+pub struct GateSettings {
+    /// How long the gate waits in all.
+    pub wait: Duration,
+    /// How often it looks.
+    pub poll: Duration,
+}
+
+/// The task store.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    pub kind: StoreKind,
+}
+
+/// Where the status of a task lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Hash `hauld:task:<id>`.
+    Redis,
+}
+
+/// The enrollment service, asked by the hook.
+#[derive(Debug, Clone)]
+pub struct EnrollmentSettings {
+    /// The whole URL to POST to.
+    pub endpoint: Option<Url>,
+    pub token: Option<SecretString>,
+    pub cookies_file: Option<PathBuf>,
+    /// Limit for each course.
+    pub timeout: Duration,
+    /// Courses enrolled at once.
+    pub concurrency: usize,
+}
+
+/// From a course URL to a course.
+#[derive(Debug, Clone)]
+pub struct ResolverSettings {
+    pub kind: ResolverKind,
+    pub catalog_endpoint: Option<Url>,
+    pub catalog_token: Option<SecretString>,
+    pub cookies_file: Option<PathBuf>,
+    /// Program and arguments; the course URL is appended.
+    pub command: Vec<String>,
+    pub timeout: Duration,
+}
+
+/// How a course URL is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolverKind {
+    /// A playlist URL directly, else the catalogue if set, else the command if set.
+    Auto,
+    Direct,
+    Catalog,
+    Command,
+}
+
+/// Every outgoing HTTP request.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub connect_timeout: Duration,
+    /// Silence on a connection after which a request has failed.
+    pub idle_timeout: Duration,
+    pub user_agent: String,
+}
+
+/// The HLS engine.
+#[derive(Debug, Clone)]
+pub struct HlsSettings {
+    /// Preferred height in lines.
+    pub quality: u32,
+    /// Segment requests at once for one lecture.
+    pub concurrency: usize,
+    /// Segment requests at once for the whole process.
+    pub max_requests: usize,
+    /// Bytes of segments waiting in memory, for all jobs together.
+    pub buffer_bytes: usize,
+    /// Attempts for each segment.
+    pub segment_attempts: u32,
+    pub max_playlist_bytes: usize,
+    pub max_segments: usize,
+}
+
+/// .ts to .mp4.
+#[derive(Debug, Clone)]
+pub struct RemuxSettings {
+    pub container: Container,
+    pub ffmpeg: PathBuf,
+    pub ffprobe: PathBuf,
+    pub timeout: Duration,
+}
+
+/// What a finished lecture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// `.mp4` if ffmpeg is there, else `.ts`.
+    Auto,
+    Mp4,
+    Ts,
+}
+
+/// Where downloads grow.
+#[derive(Debug, Clone)]
+pub struct StagingSettings {
+    pub directory: PathBuf,
+}
+
+/// Where finished courses go.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    pub directory: PathBuf,
+}
+
+/// The backend.
+#[derive(Debug, Clone)]
+pub struct ReportSettings {
+    /// `<base>/api/v1/webhook/finalize` is called.
+    pub api_base_url: Option<Url>,
+    pub secret: Option<SecretString>,
+    /// Whether `secret_key` stands in the body.
+    pub secret_in_body: bool,
+    pub timeout: Duration,
+}
+
+/// The embedded HTTP hook.
+#[derive(Debug, Clone)]
+pub struct HookSettings {
+    pub listen: Option<SocketAddr>,
+    pub token: Option<SecretString>,
+    pub max_tasks: usize,
+}
+
+/// Health and metrics.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    pub listen: Option<SocketAddr>,
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A filter as `tracing` reads it: `info`, `hauld=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    Human,
+    Json,
+}
+
+impl Config {
+    /// Reads the file (if any), the environment and the flags (`section.name` to text).
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once.
+    pub fn load(
+        file: Option<&Path>,
+        environment: BTreeMap<String, String>,
+        flags: BTreeMap<String, String>,
+    ) -> Result<Config, Vec<ConfigError>> {
+        let (config, source) = Config::read(file, environment, flags)?;
+        if source.errors.is_empty() { Ok(config) } else { Err(source.errors) }
+    }
+
+    /// Every setting with its default and help, for the documentation.
+    pub fn settings() -> Vec<SettingDoc> {
+        Config::read(None, BTreeMap::new(), BTreeMap::new()).map(|(_, source)| source.docs).unwrap_or_default()
+    }
+
+    fn read(
+        file: Option<&Path>,
+        environment: BTreeMap<String, String>,
+        flags: BTreeMap<String, String>,
+    ) -> Result<(Config, Source), Vec<ConfigError>> {
+        let file_name = file.map(|path| path.display().to_string()).unwrap_or_default();
+        let file_error = |reason: String| {
+            vec![ConfigError { name: "configuration file".into(), value: None, reason, origin: file_name.clone() }]
+        };
+        let table = match file {
+            None => toml::Table::new(),
+            Some(path) => {
+                let text =
+                    std::fs::read_to_string(path).map_err(|error| file_error(format!("cannot be read: {error}")))?;
+                text.parse().map_err(|error: toml::de::Error| file_error(format!("is not TOML: {error}")))?
+            }
+        };
+        let redis_from_field = redis_url_from_field(&environment);
+        let mut source = Source::new(flags, environment, table, file_name);
+        let s = &mut source;
+        let config = Config {
+            redis: read_redis(s, redis_from_field),
+            queue: read_queue(s),
+            worker: WorkerSettings {
+                jobs: s.integer("worker.jobs", 4, 1..=256, "Jobs at once.") as usize,
+                instance: s
+                    .optional_text(
+                        "worker.instance",
+                        Some("INSTANCE_ID"),
+                        "0",
+                        "Name of this instance on its host (0, 1, 2 …).",
+                    )
+                    .unwrap_or_else(|| "0".into()),
+                drain: seconds(s.integer(
+                    "worker.drain_seconds",
+                    30,
+                    0..=86_400,
+                    "After SIGTERM: how long running jobs may go on before they are handed back.",
+                )),
+                job_timeout: seconds(s.integer_or(
+                    "worker.job_timeout_seconds",
+                    Some("PYTHON_DOWNLOAD_TIMEOUT"),
+                    1800,
+                    10..=604_800,
+                    "Limit of one attempt at a job.",
+                )),
+            },
+            gate: GateSettings {
+                wait: seconds(s.integer(
+                    "gate.wait_seconds",
+                    15,
+                    1..=3600,
+                    "How long a task may take to become enrolled.",
+                )),
+                poll: seconds(s.integer(
+                    "gate.poll_seconds",
+                    2,
+                    1..=60,
+                    "How often the gate looks at the task's status.",
+                )),
+            },
+            store: StoreSettings {
+                kind: s.choice(
+                    "store.kind",
+                    "redis",
+                    &[("redis", StoreKind::Redis)],
+                    "Where the status of a task lives: redis (hash hauld:task:<id>).",
+                ),
+            },
+            enrollment: EnrollmentSettings {
+                endpoint: s.optional_url(
+                    "enrollment.endpoint",
+                    None,
+                    "URL of the enrollment service (POST); the hook needs it.",
+                ),
+                token: s.secret("enrollment.token", None, "File with the bearer token for the enrollment service."),
+                cookies_file: s
+                    .optional_path("enrollment.cookies_file", "Netscape cookies.txt sent to the enrollment service."),
+                timeout: seconds(s.integer(
+                    "enrollment.timeout_seconds",
+                    15,
+                    1..=120,
+                    "Limit for enrolling in one course.",
+                )),
+                concurrency: s.integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
+            },
+            resolver: read_resolver(s),
+            http: HttpSettings {
+                connect_timeout: seconds(s.integer(
+                    "http.connect_timeout_seconds",
+                    10,
+                    1..=120,
+                    "Limit for connecting.",
+                )),
+                idle_timeout: seconds(s.integer(
+                    "http.idle_timeout_seconds",
+                    30,
+                    1..=600,
+                    "Silence after which a request has failed.",
+                )),
+                user_agent: s.text(
+                    "http.user_agent",
+                    concat!("hauld/", env!("CARGO_PKG_VERSION")),
+                    "User-Agent of every request.",
+                ),
+            },
+            hls: HlsSettings {
+                quality: s.integer(
+                    "hls.quality",
+                    720,
+                    1..=16_384,
+                    "Preferred height in lines: the best rendition not above it is taken, else the lowest.",
+                ) as u32,
+                concurrency: s.integer("hls.concurrency", 8, 1..=256, "Segment requests at once for one lecture.")
+                    as usize,
+                max_requests: s.integer(
+                    "hls.max_requests",
+                    32,
+                    1..=4096,
+                    "Segment requests at once for all jobs together.",
+                ) as usize,
+                buffer_bytes: s.integer(
+                    "hls.buffer_bytes",
+                    64 << 20,
+                    (1 << 20)..=(64 << 30),
+                    "Bytes of segments waiting in memory, for all jobs together.",
+                ) as usize,
+                segment_attempts: s.integer(
+                    "hls.segment_attempts",
+                    5,
+                    1..=100,
+                    "Attempts at one segment before the lecture fails.",
+                ) as u32,
+                max_playlist_bytes: s.integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
+                    as usize,
+                max_segments: s.integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
+                    as usize,
+            },
+            remux: RemuxSettings {
+                container: s.choice(
+                    "remux.container",
+                    "auto",
+                    &[("auto", Container::Auto), ("mp4", Container::Mp4), ("ts", Container::Ts)],
+                    "Container of a finished lecture: auto (mp4 if ffmpeg is there), mp4, ts.",
+                ),
+                ffmpeg: s.path("remux.ffmpeg", "ffmpeg", "The ffmpeg program."),
+                ffprobe: s.path("remux.ffprobe", "ffprobe", "The ffprobe program."),
+                timeout: seconds(s.integer(
+                    "remux.timeout_seconds",
+                    900,
+                    10..=86_400,
+                    "Limit for remuxing one lecture.",
+                )),
+            },
+            staging: StagingSettings {
+                directory: s.path(
+                    "staging.directory",
+                    "/var/lib/hauld/staging",
+                    "Where downloads grow: one Task_<id> directory for each task.",
+                ),
+            },
+            delivery: DeliverySettings {
+                directory: s.path(
+                    "delivery.directory",
+                    "/var/lib/hauld/courses",
+                    "Where finished course folders are moved.",
+                ),
+            },
+            report: ReportSettings {
+                api_base_url: s.optional_url(
+                    "report.api_base_url",
+                    Some("API_BASE_URL"),
+                    "Base URL of the backend; /api/v1/webhook/finalize is called below it.",
+                ),
+                secret: s.secret(
+                    "report.secret",
+                    Some("API_SECRET_KEY"),
+                    "File with the secret that signs the finalize call.",
+                ),
+                secret_in_body: s.boolean(
+                    "report.secret_in_body",
+                    true,
+                    "Whether the finalize body holds secret_key, as the old backend wants.",
+                ),
+                timeout: seconds(s.integer("report.timeout_seconds", 30, 1..=600, "Limit for the finalize call.")),
+            },
+            hook: HookSettings {
+                listen: s.optional_address("hook.listen", "off", "Address of the HTTP hook (127.0.0.1:8300), or off."),
+                token: s.secret("hook.token", None, "File with the bearer token that callers of the hook must send."),
+                max_tasks: s.integer("hook.max_tasks", 500, 1..=10_000, "Most tasks in one order.") as usize,
+            },
+            admin: AdminSettings {
+                listen: s.optional_address(
+                    "admin.listen",
+                    "127.0.0.1:9300",
+                    "Address of /livez, /readyz and /metrics, or off.",
+                ),
+            },
+            log: LogSettings {
+                level: s.text("log.level", "info", "Log filter: error, warn, info, debug, trace, or per module."),
+                format: s.choice(
+                    "log.format",
+                    "auto",
+                    &[("auto", LogFormat::Auto), ("human", LogFormat::Human), ("json", LogFormat::Json)],
+                    "Log format: auto (human on a terminal, else json), human, json.",
+                ),
+            },
+        };
+        source.refuse_unknown();
+        config.cross_check(&mut source);
+        Ok((config, source))
+    }
+
+    /// Settings that only make sense together.
+    fn cross_check(&self, source: &mut Source) {
+        if self.hook.listen.is_some() && self.hook.token.is_none() {
+            source
+                .error("hook.token_file", "is needed when hook.listen is set: the hook accepts nobody without a token");
+        }
+        if self.hook.listen.is_some() && self.enrollment.endpoint.is_none() {
+            source.error("enrollment.endpoint", "is needed when hook.listen is set: the hook enrolls through it");
+        }
+        if self.report.api_base_url.is_some() && self.report.secret.is_none() {
+            source.error(
+                "report.secret_file",
+                "is needed when report.api_base_url is set: the finalize call is signed with it",
+            );
+        }
+        if self.resolver.kind == ResolverKind::Catalog && self.resolver.catalog_endpoint.is_none() {
+            source.error("resolver.catalog_endpoint", "is needed when resolver.kind is catalog");
+        }
+        if self.resolver.kind == ResolverKind::Command && self.resolver.command.is_empty() {
+            source.error("resolver.command", "is needed when resolver.kind is command");
+        }
+        if self.queue.sweep * 2 > self.queue.lease {
+            source.error(
+                "queue.sweep_seconds",
+                "must be at most half of queue.lease_seconds, or a lease runs out between two renewals",
+            );
+        }
+    }
+}
+
+fn seconds(number: u64) -> Duration {
+    Duration::from_secs(number)
+}
+
+fn read_redis(s: &mut Source, from_field: Option<String>) -> RedisSettings {
+    let default = "redis://127.0.0.1:6379/0";
+    let url = s.optional_text("redis.url", None, default, "Redis server: redis:// or rediss://, with user and password in it if needed (REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and REDIS_DB are understood too).");
+    RedisSettings { url: SecretString::from(url.or(from_field).unwrap_or_else(|| default.into())) }
+}
+
+/// The four variables the old worker reads, as a URL. `None` when none of them is set.
+fn redis_url_from_field(environment: &BTreeMap<String, String>) -> Option<String> {
+    let get = |name: &str| environment.get(name).map(String::as_str).filter(|text| !text.is_empty());
+    let names = ["REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "REDIS_DB"];
+    names.iter().find_map(|name| get(name))?;
+    let credentials = get("REDIS_PASSWORD").map(|password| {
+        let password = percent_encoding::utf8_percent_encode(password, percent_encoding::NON_ALPHANUMERIC);
+        format!(":{password}@")
+    });
+    Some(format!(
+        "redis://{}{}:{}/{}",
+        credentials.unwrap_or_default(),
+        get("REDIS_HOST").unwrap_or("127.0.0.1"),
+        get("REDIS_PORT").unwrap_or("6379"),
+        get("REDIS_DB").unwrap_or("0"),
+    ))
+}
+
+fn read_queue(s: &mut Source) -> QueueSettings {
+    QueueSettings {
+        list: s.text("queue.list", "rq:queue:downloads", "The list that producers push to."),
+        block: seconds(s.integer("queue.block_seconds", 2, 1..=60, "How long one blocking take waits on the server.")),
+        lease: seconds(s.integer(
+            "queue.lease_seconds",
+            15,
+            2..=3600,
+            "Silence after which the other instances take back what an instance held.",
+        )),
+        sweep: seconds(s.integer(
+            "queue.sweep_seconds",
+            5,
+            1..=1800,
+            "How often an instance renews its lease, looks for dead ones and for retries that are due.",
+        )),
+        max_attempts: s.integer("queue.max_attempts", 3, 1..=100, "Attempts at a job before it goes to the dead list.")
+            as u32,
+        retry_delay: seconds(s.integer("queue.retry_delay_seconds", 20, 0..=86_400, "Pause between two attempts.")),
+        max_crashes: s.integer(
+            "queue.max_crashes",
+            3,
+            1..=100,
+            "Deaths of an instance that ran the element before it goes to the dead list.",
+        ) as u32,
+    }
+}
+
+fn read_resolver(s: &mut Source) -> ResolverSettings {
+    let kinds = [
+        ("auto", ResolverKind::Auto),
+        ("direct", ResolverKind::Direct),
+        ("catalog", ResolverKind::Catalog),
+        ("command", ResolverKind::Command),
+    ];
+    ResolverSettings {
+        kind: s.choice("resolver.kind", "auto", &kinds, "How a course URL becomes a course: auto (a .m3u8 directly, else the catalogue if set, else the command if set, else directly), direct, catalog, command."),
+        catalog_endpoint: s.optional_url("resolver.catalog_endpoint", None, "URL of the catalogue; asked with ?url=<course URL>."),
+        catalog_token: s.secret("resolver.catalog_token", None, "File with the bearer token for the catalogue."),
+        cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts."),
+        command: s.list("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
+        timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
+    }
+}
+
+impl RedisSettings {
+    /// The server without user and password, for logs.
+    pub fn shown(&self) -> String {
+        Url::parse(self.url.expose_secret())
+            .map_or_else(|_| "redis (URL not valid)".into(), |url| crate::http::shown(&url))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,352 @@
+//! Where a setting's text comes from, and the collection of everything that is wrong with it.
+//!
+//! Precedence: flag, then environment (`HAULD_SECTION_NAME`), then the file, then the name the
+//! setting had in the field before us, then the default. Errors are collected, so that one run
+//! reports them all.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use secrecy::SecretString;
+use toml::Value;
+use url::Url;
+
+/// One thing that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The setting, `section.name`.
+    pub name: String,
+    /// Its value as given; never a secret.
+    pub value: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Where the value came from: a flag, a variable or the file.
+    pub origin: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if let Some(value) = &self.value {
+            write!(f, " = {value}")?;
+        }
+        write!(f, " ({}): {}", self.origin, self.reason)
+    }
+}
+
+/// What the README's configuration table says about one setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettingDoc {
+    /// `section.name`.
+    pub name: String,
+    /// The default as text; empty when there is none.
+    pub default: String,
+    /// One sentence.
+    pub help: String,
+    /// The name it had in the field before us, if any.
+    pub fallback: Option<&'static str>,
+}
+
+/// Reads settings one by one, remembering errors and which names are known.
+pub struct Source {
+    flags: BTreeMap<String, String>,
+    environment: BTreeMap<String, String>,
+    file: toml::Table,
+    file_name: String,
+    /// Everything found wrong so far.
+    pub errors: Vec<ConfigError>,
+    /// Every setting read so far, in order.
+    pub docs: Vec<SettingDoc>,
+}
+
+/// A value as it was found, before it is read as a type.
+struct Found {
+    value: Value,
+    origin: String,
+}
+
+impl Source {
+    /// `flags` maps `section.name` to text; `environment` is the process environment.
+    pub fn new(
+        flags: BTreeMap<String, String>,
+        environment: BTreeMap<String, String>,
+        file: toml::Table,
+        file_name: String,
+    ) -> Self {
+        Source { flags, environment, file, file_name, errors: Vec::new(), docs: Vec::new() }
+    }
+
+    /// Records an error that no single read can see (two settings that contradict each other).
+    pub fn error(&mut self, name: &str, reason: impl Into<String>) {
+        self.errors.push(ConfigError {
+            name: name.into(),
+            value: None,
+            reason: reason.into(),
+            origin: "configuration".into(),
+        });
+    }
+
+    fn document(&mut self, name: &str, default: impl fmt::Display, help: &str, fallback: Option<&'static str>) {
+        self.docs.push(SettingDoc { name: name.into(), default: default.to_string(), help: help.into(), fallback });
+    }
+
+    fn find(&self, name: &str, fallback: Option<&str>) -> Option<Found> {
+        if let Some(text) = self.flags.get(name) {
+            return Some(Found { value: Value::String(text.clone()), origin: "flag".into() });
+        }
+        let variable = environment_name(name);
+        if let Some(text) = self.environment.get(&variable) {
+            return Some(Found { value: Value::String(text.clone()), origin: variable });
+        }
+        let (section, key) = name.split_once('.').unwrap_or(("", name));
+        if let Some(value) = self.file.get(section).and_then(Value::as_table).and_then(|table| table.get(key)) {
+            return Some(Found { value: value.clone(), origin: self.file_name.clone() });
+        }
+        let fallback = fallback?;
+        let text = self.environment.get(fallback).filter(|text| !text.is_empty())?;
+        Some(Found { value: Value::String(text.clone()), origin: fallback.into() })
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        fallback: Option<&'static str>,
+        parse: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let found = self.find(name, fallback)?;
+        match parse(&found.value) {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                let value = Some(found.value.to_string());
+                self.errors.push(ConfigError { name: name.into(), value, reason, origin: found.origin });
+                None
+            }
+        }
+    }
+
+    /// A whole number within `range`.
+    pub fn integer(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>, help: &str) -> u64 {
+        self.integer_or(name, None, default, range, help)
+    }
+
+    /// As [`Source::integer`], with the name that the setting had before us.
+    pub fn integer_or(
+        &mut self,
+        name: &str,
+        fallback: Option<&'static str>,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+        help: &str,
+    ) -> u64 {
+        self.document(name, default, help, fallback);
+        self.read(name, fallback, |value| {
+            let number = match value {
+                Value::Integer(number) => u64::try_from(*number).ok(),
+                Value::String(text) => text.trim().parse().ok(),
+                _ => None,
+            };
+            let number = number.ok_or("is not a whole number")?;
+            if !range.contains(&number) {
+                return Err(format!("is not within {} to {}", range.start(), range.end()));
+            }
+            Ok(number)
+        })
+        .unwrap_or(default)
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, name: &str, default: bool, help: &str) -> bool {
+        self.document(name, default, help, None);
+        self.read(name, None, |value| match value {
+            Value::Boolean(flag) => Ok(*flag),
+            Value::String(text) if text == "true" => Ok(true),
+            Value::String(text) if text == "false" => Ok(false),
+            _ => Err("is not true or false".into()),
+        })
+        .unwrap_or(default)
+    }
+
+    /// A text that is not empty.
+    pub fn text(&mut self, name: &str, default: &str, help: &str) -> String {
+        self.optional_text(name, None, default, help).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// A text that may be missing. `default` is only for the documentation.
+    pub fn optional_text(
+        &mut self,
+        name: &str,
+        fallback: Option<&'static str>,
+        default: &str,
+        help: &str,
+    ) -> Option<String> {
+        self.document(name, default, help, fallback);
+        self.read(name, fallback, |value| match value {
+            Value::String(text) if !text.trim().is_empty() => Ok(text.clone()),
+            Value::String(_) => Err("is empty".into()),
+            Value::Integer(number) => Ok(number.to_string()),
+            _ => Err("is not a text".into()),
+        })
+    }
+
+    /// One of a few words.
+    pub fn choice<T: Copy>(&mut self, name: &str, default: &str, choices: &[(&str, T)], help: &str) -> T {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        self.document(name, default, help, None);
+        let read = self.read(name, None, |value| {
+            let text = value.as_str().unwrap_or_default();
+            let hit = choices.iter().find(|(word, _)| *word == text);
+            hit.map(|(_, choice)| *choice).ok_or_else(|| format!("is none of {}", words.join(", ")))
+        });
+        let default = choices.iter().find(|(word, _)| *word == default).map_or(choices[0].1, |(_, choice)| *choice);
+        read.unwrap_or(default)
+    }
+
+    /// A path.
+    pub fn path(&mut self, name: &str, default: &str, help: &str) -> PathBuf {
+        PathBuf::from(self.text(name, default, help))
+    }
+
+    /// A path that may be missing.
+    pub fn optional_path(&mut self, name: &str, help: &str) -> Option<PathBuf> {
+        self.optional_text(name, None, "", help).map(PathBuf::from)
+    }
+
+    /// An http or https URL that may be missing.
+    pub fn optional_url(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<Url> {
+        self.document(name, "", help, fallback);
+        self.read(name, fallback, |value| {
+            let text = value.as_str().ok_or("is not a text")?;
+            crate::http::parse_url(text).map_err(|failure| failure.message)
+        })
+    }
+
+    /// A socket address (`127.0.0.1:8080`) that may be missing; the word `off` is "missing".
+    pub fn optional_address(&mut self, name: &str, default: &str, help: &str) -> Option<std::net::SocketAddr> {
+        self.document(name, default, help, None);
+        let parse = |text: &str| match text {
+            "" | "off" => Ok(None),
+            text => text.parse().map(Some).map_err(|_| "is not an address with a port, nor off".to_owned()),
+        };
+        let read = self.read(name, None, |value| parse(value.as_str().ok_or("is not a text")?));
+        read.unwrap_or_else(|| parse(default).unwrap_or(None))
+    }
+
+    /// A list of texts: an array in the file; in a variable, words separated by blanks.
+    pub fn list(&mut self, name: &str, help: &str) -> Vec<String> {
+        self.document(name, "", help, None);
+        self.read(name, None, |value| match value {
+            Value::String(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
+            Value::Array(items) => items
+                .iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| "holds something that is not a text".into()))
+                .collect(),
+            _ => Err("is not a list of texts".into()),
+        })
+        .unwrap_or_default()
+    }
+
+    /// A secret: the content of the file named by `<name>_file`, or the variable
+    /// `HAULD_<NAME>`, or the variable it had before us. Never a flag, never in the file itself.
+    pub fn secret(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<SecretString> {
+        let file_setting = format!("{name}_file");
+        let path = self.optional_text(&file_setting, None, "", help);
+        if let Some(path) = path {
+            return match read_secret_file(Path::new(&path)) {
+                Ok(secret) => Some(secret),
+                Err(reason) => {
+                    self.errors.push(ConfigError {
+                        name: file_setting,
+                        value: Some(path),
+                        reason,
+                        origin: "configuration".into(),
+                    });
+                    None
+                }
+            };
+        }
+        if let Some(doc) = self.docs.last_mut() {
+            doc.fallback = fallback;
+        }
+        let text = self.environment.get(&environment_name(name)).or_else(|| self.environment.get(fallback?))?;
+        (!text.is_empty()).then(|| SecretString::from(text.clone()))
+    }
+
+    /// Every key of the file and every `HAULD_` variable that no read asked for becomes an error.
+    pub fn refuse_unknown(&mut self) {
+        let known: Vec<String> = self.docs.iter().map(|doc| doc.name.clone()).collect();
+        for (section, value) in &self.file {
+            let names: Vec<String> = match value {
+                Value::Table(table) => table.keys().map(|key| format!("{section}.{key}")).collect(),
+                _ => vec![section.clone()],
+            };
+            for name in names.into_iter().filter(|name| !known.contains(name)) {
+                let reason = match closest(&name, &known) {
+                    Some(near) => format!("is not a setting; did you mean {near}?"),
+                    None => "is not a setting".into(),
+                };
+                let origin = self.file_name.clone();
+                self.errors.push(ConfigError { name, value: None, reason, origin });
+            }
+        }
+        let mut variables: Vec<String> = known.iter().map(|name| environment_name(name)).collect();
+        variables.extend(known.iter().filter_map(|name| name.strip_suffix("_file")).map(environment_name));
+        variables.push("HAULD_CONFIG".into());
+        for variable in self.environment.keys().filter(|name| name.starts_with("HAULD_")) {
+            if !variables.contains(variable) {
+                let reason = "is not a setting".into();
+                self.errors.push(ConfigError {
+                    name: variable.clone(),
+                    value: None,
+                    reason,
+                    origin: "environment".into(),
+                });
+            }
+        }
+    }
+}
+
+/// `section.name` as the variable `HAULD_SECTION_NAME`.
+pub fn environment_name(name: &str) -> String {
+    format!("HAULD_{}", name.replace('.', "_").to_uppercase())
+}
+
+/// The known name that differs least, if it is near enough to be a slip of the pen.
+fn closest<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    let nearest = known.iter().min_by_key(|candidate| distance(name, candidate))?;
+    (distance(name, nearest) <= 3).then_some(nearest)
+}
+
+/// Levenshtein distance; names are short.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.bytes().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.bytes().enumerate() {
+            let substitute = diagonal + usize::from(left != right);
+            diagonal = row[j + 1];
+            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Reads a secret file; one trailing line end is not part of the secret.
+///
+/// # Errors
+/// Says why it cannot be read; a file that others may read is refused.
+pub fn read_secret_file(path: &Path) -> Result<SecretString, String> {
+    use std::os::unix::fs::PermissionsExt;
+    let metadata = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?;
+    if metadata.permissions().mode() & 0o007 != 0 {
+        return Err("may be accessed by every user of this host; chmod 600 it".into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))?;
+    let text = text.strip_suffix('\n').unwrap_or(&text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    if text.is_empty() {
+        return Err("is empty".into());
+    }
+    Ok(SecretString::from(text.to_owned()))
+}

@@ -1,0 +1,77 @@
+use super::*;
+
+fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("hauld.toml");
+    std::fs::write(&path, file).unwrap();
+    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Config::load(Some(&path), map(environment), map(flags))
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_field_names() {
+    let file = "[worker]\njobs = 5\n";
+    assert_eq!(load("", &[], &[]).unwrap().worker.jobs, 4);
+    assert_eq!(load(file, &[], &[]).unwrap().worker.jobs, 5);
+    assert_eq!(load(file, &[("HAULD_WORKER_JOBS", "6")], &[]).unwrap().worker.jobs, 6);
+    assert_eq!(load(file, &[("HAULD_WORKER_JOBS", "6")], &[("worker.jobs", "7")]).unwrap().worker.jobs, 7);
+    assert_eq!(load("", &[("INSTANCE_ID", "3")], &[]).unwrap().worker.instance, "3");
+    assert_eq!(load("[worker]\ninstance = \"a\"\n", &[("INSTANCE_ID", "3")], &[]).unwrap().worker.instance, "a");
+}
+
+#[test]
+fn every_error_comes_in_one_run_with_name_value_and_reason() {
+    let errors = load(
+        "[worker]\njobs = 0\njops = 3\n[gate]\nwait_seconds = \"soon\"\n[resolver]\nkind = \"magic\"\n",
+        &[("HAULD_HLS_QUALTY", "720")],
+        &[],
+    )
+    .unwrap_err();
+    let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let text = all.join("\n");
+    for part in [
+        "worker.jobs = 0",
+        "not within 1 to 256",
+        "worker.jops",
+        "did you mean worker.jobs?",
+        "gate.wait_seconds = \"soon\"",
+        "not a whole number",
+        "resolver.kind = \"magic\"",
+        "none of auto, direct, catalog, command",
+        "HAULD_HLS_QUALTY",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    assert_eq!(errors.len(), 5, "{text}");
+}
+
+#[test]
+fn the_old_workers_redis_variables_become_a_url() {
+    let environment = [("REDIS_HOST", "db1"), ("REDIS_PORT", "6380"), ("REDIS_PASSWORD", "p@ss/"), ("REDIS_DB", "2")];
+    let config = load("", &environment, &[]).unwrap();
+    assert_eq!(config.redis.url.expose_secret(), "redis://:p%40ss%2F@db1:6380/2");
+    assert_eq!(config.redis.shown(), "redis://db1:6380/2");
+    assert!(!format!("{config:?}").contains("p%40ss"));
+}
+
+#[test]
+fn a_secret_file_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "s3cret\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let file = format!("[enrollment]\ntoken_file = {:?}\n", path.display().to_string());
+    let errors = load(&file, &[], &[]).unwrap_err();
+    assert!(errors[0].reason.contains("chmod 600"), "{errors:?}");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = load(&file, &[], &[]).unwrap();
+    assert_eq!(config.enrollment.token.unwrap().expose_secret(), "s3cret");
+}
+
+#[test]
+fn a_hook_without_a_token_is_refused() {
+    let errors = load("[hook]\nlisten = \"127.0.0.1:1\"\n", &[], &[]).unwrap_err();
+    let names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
+    assert_eq!(names, ["hook.token_file", "enrollment.endpoint"]);
+}

@@ -1,0 +1,246 @@
+//! The closed list of failure kinds, and the only place that decides "retry or not".
+//!
+//! A kind's name is the same in the log, the metrics, the task table and the dead list. Rooms say
+//! *what* happened by choosing a kind; what follows from it is read here and nowhere else.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What the job as a whole does after a failure of this kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobPolicy {
+    /// Another attempt later, as long as attempts are left.
+    Retry,
+    /// Final: the task is marked `failed` and the element goes to the dead list.
+    GiveUp,
+    /// Nobody's fault: the element goes back to the take end and the attempt is not counted.
+    HandBack,
+    /// The element belongs to another instance now: write nothing.
+    Abandon,
+}
+
+macro_rules! failure_kinds {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $request:ident, $job:ident;)+) => {
+        /// Why a piece of work failed. [`FailureKind::name`] is stable.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum FailureKind {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl FailureKind {
+            /// Every kind, in the order in which a job can meet them.
+            pub const ALL: &'static [FailureKind] = &[$(FailureKind::$variant,)+];
+
+            /// The stable name: log field, metric label, `error_log` and dead-list reason.
+            pub fn name(self) -> &'static str {
+                match self { $(FailureKind::$variant => $name,)+ }
+            }
+
+            /// One sentence for the operator: what it means and what to do.
+            pub fn meaning(self) -> &'static str {
+                match self { $(FailureKind::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// Whether the same HTTP request may succeed some seconds later.
+            pub fn retry_request(self) -> bool {
+                match self { $(FailureKind::$variant => failure_kinds!(@request $request),)+ }
+            }
+
+            /// What the job as a whole does next.
+            pub fn job_policy(self) -> JobPolicy {
+                match self { $(FailureKind::$variant => JobPolicy::$job,)+ }
+            }
+        }
+    };
+    (@request again) => { true };
+    (@request once) => { false };
+}
+
+failure_kinds! {
+    /// The queue element is not a job: see the verbatim element on the dead list and mend its producer.
+    MalformedJob = "malformed_job", once, GiveUp;
+    /// The queue element is the id of an RQ job, which this daemon does not run.
+    ForeignJob = "foreign_job", once, GiveUp;
+    /// The task's status is `failed`: enroll the customer again, then requeue.
+    EnrollmentFailed = "enrollment_failed", once, GiveUp;
+    /// The task was still not enrolled when the gate closed: look at the enrollment service, then requeue.
+    EnrollmentTimeout = "enrollment_timeout", once, GiveUp;
+    /// The task store has no such task: the producer pushed an element without a row.
+    TaskNotFound = "task_not_found", once, GiveUp;
+    /// The task has a status the gate does not know: look at who wrote it.
+    UnexpectedStatus = "unexpected_status", once, GiveUp;
+    /// The task store did not answer: look at its server; the job is tried again.
+    TaskStoreUnavailable = "task_store_unavailable", once, Retry;
+    /// The enrollment service refused: read its message.
+    EnrollmentRefused = "enrollment_refused", once, GiveUp;
+    /// The enrollment service did not answer, or answered nonsense: look at the service, then enroll again.
+    EnrollmentUnavailable = "enrollment_unavailable", once, Retry;
+    /// Redis did not answer or refused a command: look at the server.
+    QueueUnavailable = "queue_unavailable", once, Retry;
+    /// The catalogue did not answer: look at its server; the job is tried again.
+    CatalogUnavailable = "catalog_unavailable", again, Retry;
+    /// The catalogue refused our credentials: renew the token or the cookies, then requeue.
+    CatalogRefused = "catalog_refused", once, GiveUp;
+    /// The catalogue does not know the course: check the course URL.
+    CourseNotFound = "course_not_found", once, GiveUp;
+    /// What the catalogue or the resolver command answered is not a course manifest.
+    ManifestInvalid = "manifest_invalid", once, Retry;
+    /// The course has no lecture with anything to download.
+    CourseEmpty = "course_empty", once, GiveUp;
+    /// The resolver command failed or took too long: run it by hand with the course URL.
+    ResolverFailed = "resolver_failed", once, Retry;
+    /// A URL is not http or https, or cannot be parsed.
+    UrlInvalid = "url_invalid", once, GiveUp;
+    /// What came in place of a playlist is not one, or breaks a rule that cannot be guessed around.
+    PlaylistInvalid = "playlist_invalid", once, Retry;
+    /// A playlist is over a limit of bytes, lines or segments.
+    PlaylistTooLarge = "playlist_too_large", once, GiveUp;
+    /// The playlist is a live stream: only finished streams are downloaded.
+    LiveUnsupported = "live_unsupported", once, GiveUp;
+    /// The stream is protected by a DRM system: the daemon never works around protection.
+    DrmProtected = "drm_protected", once, GiveUp;
+    /// The stream uses an encryption method that is not supported.
+    EncryptionUnsupported = "encryption_unsupported", once, GiveUp;
+    /// The server answered 404.
+    NotFound = "not_found", once, Retry;
+    /// The server answered 401, 403 or 410: the link has expired or we are not entitled to it.
+    LinkExpired = "link_expired", once, Retry;
+    /// The server answered 429: too many requests.
+    RateLimited = "rate_limited", again, Retry;
+    /// The server answered 5xx.
+    ServerError = "server_error", again, Retry;
+    /// The server answered another status than the one asked for.
+    HttpRejected = "http_rejected", once, Retry;
+    /// A redirect was refused: too many, to another scheme, or from https to http.
+    RedirectRefused = "redirect_refused", once, GiveUp;
+    /// Name lookup, connecting or sending failed, or the peer cut the connection.
+    ConnectionFailed = "connection_failed", again, Retry;
+    /// The TLS handshake or the certificate check failed.
+    TlsFailed = "tls_failed", once, Retry;
+    /// The server took too long to answer or stopped sending.
+    TimedOut = "timed_out", again, Retry;
+    /// The body ended before its declared length.
+    BodyTruncated = "body_truncated", again, Retry;
+    /// The body is over its limit or longer than declared.
+    BodyTooLarge = "body_too_large", once, GiveUp;
+    /// What came in place of a segment is not media: empty, an error page, or another container.
+    SegmentInvalid = "segment_invalid", again, Retry;
+    /// A segment does not decrypt: not a multiple of 16 bytes, or wrong padding.
+    DecryptionFailed = "decryption_failed", again, Retry;
+    /// The key is not 16 bytes.
+    KeyInvalid = "key_invalid", once, Retry;
+    /// No space left on the disk, or over quota: make room; the job is tried again.
+    DiskFull = "disk_full", once, Retry;
+    /// Reading or writing the disk failed.
+    DiskFailed = "disk_failed", once, Retry;
+    /// ffmpeg failed, or its result is not what went in.
+    RemuxFailed = "remux_failed", once, Retry;
+    /// The course folder could not be delivered.
+    DeliveryFailed = "delivery_failed", once, Retry;
+    /// The backend did not accept the finalize call.
+    FinalizeFailed = "finalize_failed", once, Retry;
+    /// The attempt took longer than `worker.job_timeout_seconds`.
+    JobTimeout = "job_timeout", once, Retry;
+    /// The instance that held the job died, too often: the element may be what kills it.
+    WorkerCrashed = "worker_crashed", once, GiveUp;
+    /// A defect of this program (a panic): please report it.
+    Internal = "internal", once, Retry;
+    /// The instance is stopping; the job goes back to the queue.
+    Interrupted = "interrupted", once, HandBack;
+    /// The instance lost its lease; another one has the job.
+    LeaseLost = "lease_lost", once, Abandon;
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One failure: its kind and a sentence for the operator. Never holds a secret: URLs are put in
+/// through [`crate::http::shown`].
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What happened, from the closed list.
+    pub kind: FailureKind,
+    /// What failed, with its place ("lecture 3 "Loops": segment 14: …").
+    pub message: String,
+    /// How long the server asked us to stay away (`Retry-After`), if it did.
+    pub retry_after: Option<Duration>,
+}
+
+/// What every room returns.
+pub type Result<T, E = Failure> = std::result::Result<T, E>;
+
+impl Failure {
+    /// A failure of `kind`, told by `message`.
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Failure { kind, message: message.into(), retry_after: None }
+    }
+
+    /// Puts the place in front of the message.
+    pub fn at(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
+    /// A failure of the disk: tells a full disk from any other trouble.
+    pub fn disk(doing: impl fmt::Display, error: std::io::Error) -> Self {
+        let kind = match error.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
+            _ => FailureKind::DiskFailed,
+        };
+        Failure::new(kind, format!("{doing}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Adds the place to the failure of a result.
+pub trait Context<T> {
+    /// Puts the place, computed only on failure, in front of the message.
+    fn at<D: fmt::Display>(self, place: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn at<D: fmt::Display>(self, place: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|failure| failure.at(place()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_meanings_are_sentences() {
+        let mut names: Vec<_> = FailureKind::ALL.iter().map(|kind| kind.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), FailureKind::ALL.len());
+        for kind in FailureKind::ALL {
+            assert!(kind.meaning().ends_with('.'), "{kind}: {}", kind.meaning());
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_from_a_broken_one() {
+        let full = Failure::disk("writing x", std::io::Error::from_raw_os_error(28));
+        assert_eq!(full.kind, FailureKind::DiskFull);
+        let broken = Failure::disk("writing x", std::io::Error::from_raw_os_error(5));
+        assert_eq!(broken.kind, FailureKind::DiskFailed);
+    }
+
+    #[test]
+    fn the_gate_is_final_and_a_stop_costs_nothing() {
+        assert_eq!(FailureKind::EnrollmentTimeout.job_policy(), JobPolicy::GiveUp);
+        assert_eq!(FailureKind::Interrupted.job_policy(), JobPolicy::HandBack);
+        assert_eq!(FailureKind::LeaseLost.job_policy(), JobPolicy::Abandon);
+    }
+}

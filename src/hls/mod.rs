@@ -1,0 +1,2 @@
+//! The HLS engine: from a playlist URL to one exact file.
+pub mod playlist;

@@ -1,0 +1,251 @@
+//! The one client builder, and the one translation from HTTP trouble to failure kinds.
+
+mod cookies;
+
+use std::error::Error as _;
+use std::time::{Duration, SystemTime};
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
+
+pub use cookies::Cookies;
+
+use crate::config::HttpSettings;
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Hops after which a redirect is refused.
+const MAX_REDIRECTS: usize = 5;
+/// Longest URL that is looked at.
+const MAX_URL_BYTES: usize = 8 * 1024;
+
+/// Reads an http or https URL.
+///
+/// # Errors
+/// [`FailureKind::UrlInvalid`] when it is not one, has no host, carries credentials or is too long.
+pub fn parse_url(text: &str) -> Result<Url> {
+    let invalid = |reason: String| Failure::new(FailureKind::UrlInvalid, reason);
+    if text.len() > MAX_URL_BYTES {
+        return Err(invalid(format!("a URL of {} bytes is too long", text.len())));
+    }
+    let url = Url::parse(text.trim()).map_err(|error| invalid(format!("not a URL: {error}")))?;
+    check_url(&url)?;
+    Ok(url)
+}
+
+/// Whether a URL may be asked at all.
+///
+/// # Errors
+/// [`FailureKind::UrlInvalid`] with the reason.
+pub fn check_url(url: &Url) -> Result<()> {
+    let invalid = |reason: &str| Err(Failure::new(FailureKind::UrlInvalid, format!("{}: {reason}", shown(url))));
+    if !matches!(url.scheme(), "http" | "https") {
+        return invalid("only http and https are asked");
+    }
+    if !url.has_host() {
+        return invalid("has no host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return invalid("carries credentials");
+    }
+    Ok(())
+}
+
+/// A URL as it may be shown: no user, no password, no fragment, and the query only as `?…`, since
+/// signatures and tokens stand there. Control characters are percent-encoded.
+pub fn shown(url: &Url) -> String {
+    const SET: &AsciiSet = &CONTROLS.add(b' ');
+    let host = url.host_str().unwrap_or_default();
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    let query = if url.query().is_some() { "?…" } else { "" };
+    format!("{}://{host}{port}{}{query}", url.scheme(), utf8_percent_encode(url.path(), SET))
+}
+
+/// Which protocol version a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// One TCP connection for each request in flight: HTTP/2 would put all segments through one
+    /// flow-controlled connection.
+    Http1,
+    /// Whatever the server offers.
+    Any,
+}
+
+/// Builds a client: redirects bounded and never to a worse place, silence bounded, no proxy from
+/// the environment, bodies as they are on the wire.
+///
+/// # Errors
+/// [`FailureKind::Internal`] when the TLS roots of the host cannot be loaded.
+pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
+    // Only the first call of a process installs the provider; that it is there already is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let mut builder = Client::builder()
+        .user_agent(settings.user_agent.clone())
+        .connect_timeout(settings.connect_timeout)
+        .read_timeout(settings.idle_timeout)
+        .tcp_nodelay(true)
+        // Below the 30 s and more of common origins: a request never races with an idle close.
+        .pool_idle_timeout(Duration::from_secs(20))
+        .no_proxy()
+        .redirect(redirect_policy());
+    if protocol == Protocol::Http1 {
+        builder = builder.http1_only();
+    }
+    builder
+        .build()
+        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}")))
+}
+
+fn redirect_policy() -> reqwest::redirect::Policy {
+    reqwest::redirect::Policy::custom(|attempt| {
+        if attempt.previous().len() > MAX_REDIRECTS {
+            return attempt.error(RedirectRefused("too many redirects"));
+        }
+        if check_url(attempt.url()).is_err() {
+            return attempt.error(RedirectRefused("only http and https are asked, without credentials"));
+        }
+        let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
+        if from_https && attempt.url().scheme() == "http" {
+            return attempt.error(RedirectRefused("from https down to http"));
+        }
+        attempt.follow()
+    })
+}
+
+/// Why a redirect was not followed.
+#[derive(Debug, thiserror::Error)]
+#[error("redirect refused: {0}")]
+struct RedirectRefused(&'static str);
+
+/// What a failed request means. `url` is the one that was asked.
+pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
+    let mut kind = FailureKind::ConnectionFailed;
+    let mut reason = String::new();
+    let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
+    while let Some(cause) = source {
+        reason = cause.to_string();
+        if cause.is::<RedirectRefused>() {
+            kind = FailureKind::RedirectRefused;
+            break;
+        }
+        if cause.is::<rustls::Error>() {
+            kind = FailureKind::TlsFailed;
+        }
+        if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
+            && (hyper.is_incomplete_message() || hyper.is_body_write_aborted())
+        {
+            kind = FailureKind::BodyTruncated;
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            match io.kind() {
+                std::io::ErrorKind::UnexpectedEof if error.is_decode() => kind = FailureKind::BodyTruncated,
+                std::io::ErrorKind::TimedOut => kind = FailureKind::TimedOut,
+                _ => {}
+            }
+            // rustls errors come wrapped in an io::Error, which hides them from `source`.
+            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                kind = FailureKind::TlsFailed;
+            }
+        }
+        source = cause.source();
+    }
+    if error.is_timeout() {
+        kind = FailureKind::TimedOut;
+        reason = if error.is_connect() { "connecting took too long" } else { "the server stopped answering" }.into();
+    }
+    if reason.is_empty() {
+        reason = error.to_string();
+    }
+    Failure::new(kind, format!("{}: {reason}", shown(url)))
+}
+
+/// What a status other than the one asked for means.
+pub fn status_failure(url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
+    let kind = match status.as_u16() {
+        404 => FailureKind::NotFound,
+        401 | 403 | 410 => FailureKind::LinkExpired,
+        429 => FailureKind::RateLimited,
+        500..=599 => FailureKind::ServerError,
+        _ => FailureKind::HttpRejected,
+    };
+    let mut failure = Failure::new(kind, format!("{}: the server answered {status}", shown(url)));
+    failure.retry_after = retry_after(headers, SystemTime::now());
+    failure
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
+}
+
+/// Reads a body of at most `limit` bytes, counting what arrives and not what is declared.
+///
+/// # Errors
+/// [`FailureKind::BodyTooLarge`] over the limit, or what [`request_failure`] says.
+pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>> {
+    let url = response.url().clone();
+    let too_large = || Failure::new(FailureKind::BodyTooLarge, format!("{}: more than {limit} bytes", shown(&url)));
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| request_failure(&url, &error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shown_urls_hold_no_credentials() {
+        let url = Url::parse("https://user:pass@h.example:8443/a%20b/c.m3u8?token=SECRET#frag").unwrap();
+        assert_eq!(shown(&url), "https://h.example:8443/a%20b/c.m3u8?…");
+    }
+
+    #[test]
+    fn only_http_without_credentials_is_asked() {
+        assert!(parse_url("https://h.example/x").is_ok());
+        for bad in ["file:///etc/passwd", "ftp://h/x", "//h/x", "http://u:p@h/", "data:,x", ""] {
+            assert_eq!(parse_url(bad).unwrap_err().kind, FailureKind::UrlInvalid, "{bad}");
+        }
+        let failure = parse_url("http://u:p4ss@h/").unwrap_err();
+        assert!(!failure.message.contains("p4ss"), "{}", failure.message);
+    }
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let read = |text: &str, now| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now)
+        };
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(read("7", now), Some(Duration::from_secs(7)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
+        assert_eq!(read("Sun, 06 Nov 1994 08:49:07 GMT", now), Some(Duration::ZERO));
+        assert_eq!(read("soon", now), None);
+    }
+
+    #[test]
+    fn statuses_become_kinds() {
+        let url = Url::parse("http://h/x?sig=1").unwrap();
+        let kind = |code| status_failure(&url, StatusCode::from_u16(code).unwrap(), &HeaderMap::new()).kind;
+        assert_eq!(kind(404), FailureKind::NotFound);
+        assert_eq!(kind(403), FailureKind::LinkExpired);
+        assert_eq!(kind(410), FailureKind::LinkExpired);
+        assert_eq!(kind(429), FailureKind::RateLimited);
+        assert_eq!(kind(503), FailureKind::ServerError);
+        assert_eq!(kind(416), FailureKind::HttpRejected);
+    }
+}

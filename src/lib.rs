@@ -1,0 +1,28 @@
+//! `hauld` takes download jobs from a Redis list, makes sure that the customer is enrolled, streams
+//! every lecture of the course to disk, delivers the folder and reports back.
+//!
+//! The rooms, in the order in which a job goes through them:
+//!
+//! * [`job`]: the queue element and what becomes of it
+//! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
+//! * [`store`]: the status of a task, in and out
+//! * [`resolver`]: course URL to course
+//! * [`hls`]: playlist to one exact file
+//!
+//! and what they all use:
+//!
+//! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
+//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`]
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod failure;
+pub mod hls;
+pub mod http;
+pub mod job;
+pub mod metrics;
+pub mod progress;
+pub mod queue;
+pub mod redis_client;
+pub mod resolver;
+pub mod store;

@@ -1,0 +1,191 @@
+//! Every metric, in one table. Names follow Prometheus: base units, `_total` for counters, few
+//! labels, never a task id.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use crate::failure::{Failure, FailureKind};
+
+/// Label of a counter of failures.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabel {
+    /// [`FailureKind::name`].
+    pub kind: &'static str,
+}
+
+/// Label of a counter of outcomes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// A word of a closed list.
+    pub outcome: &'static str,
+}
+
+/// Label of a gauge of queue lengths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StateLabel {
+    /// `waiting`, `running`, `delayed` or `dead`.
+    pub state: &'static str,
+}
+
+/// Label of the hook's counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RouteLabel {
+    /// The route's pattern, not the path.
+    pub route: &'static str,
+    /// The status code.
+    pub code: u16,
+}
+
+macro_rules! metrics {
+    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal, $make:expr;)+) => {
+        /// All metrics of the process. Cheap to clone the `Arc` around it.
+        pub struct Metrics {
+            $($(#[doc = $doc])+ pub $field: $kind,)+
+            registry: Registry,
+        }
+
+        impl Metrics {
+            fn build() -> Metrics {
+                let mut registry = Registry::with_prefix("hauld");
+                $(
+                    let $field: $kind = $make;
+                    registry.register($name, concat!($($doc),+).trim_ascii().trim_end_matches('.'), $field.clone());
+                )+
+                Metrics { $($field,)+ registry }
+            }
+
+            /// Name (as scraped, without `_total` of counters) and help of each metric, for the documentation.
+            pub fn table() -> Vec<(&'static str, &'static str)> {
+                vec![$((concat!("hauld_", $name), concat!($($doc),+).trim_ascii()),)+]
+            }
+        }
+    };
+}
+
+/// Seconds from a tenth to a day: whole jobs and the waits before them.
+fn job_buckets() -> Histogram {
+    Histogram::new([0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14_400.0, 86_400.0])
+}
+
+/// Seconds from a few milliseconds to half a minute: single requests.
+fn request_buckets() -> Histogram {
+    Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
+}
+
+metrics! {
+    /// Jobs that ended, by outcome: done, retry, dead, returned (handed back), abandoned (lease lost).
+    jobs: Family<OutcomeLabel, Counter> = "jobs", Family::default();
+    /// Failed attempts at a job, by failure kind.
+    job_failures: Family<KindLabel, Counter> = "job_failures", Family::default();
+    /// Jobs that run now.
+    jobs_running: Gauge = "jobs_running", Gauge::default();
+    /// Elements by state (waiting, running, delayed, dead), over all instances.
+    queue_elements: Family<StateLabel, Gauge> = "queue_elements", Family::default();
+    /// Time that an attempt at a job took.
+    job_seconds: Histogram = "job_duration_seconds", job_buckets();
+    /// Time that a job waited at the enrollment gate.
+    enrollment_wait_seconds: Histogram = "enrollment_wait_seconds", Histogram::new([0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0]);
+    /// Time that a lecture took, from its first request to its final name.
+    lecture_seconds: Histogram = "lecture_duration_seconds", job_buckets();
+    /// Segments written.
+    segments: Counter = "segments", Counter::default();
+    /// Failed requests for segments, by failure kind; most are tried again.
+    segment_failures: Family<KindLabel, Counter> = "segment_failures", Family::default();
+    /// Bytes received from media hosts.
+    received_bytes: Counter = "received_bytes", Counter::default();
+    /// Bytes written to staging.
+    written_bytes: Counter = "written_bytes", Counter::default();
+    /// Bytes of segments that wait in memory.
+    buffer_used_bytes: Gauge = "buffer_used_bytes", Gauge::default();
+    /// Limit of the bytes of segments that wait in memory.
+    buffer_limit_bytes: Gauge = "buffer_limit_bytes", Gauge::default();
+    /// Time that delivering a course took.
+    delivery_seconds: Histogram = "delivery_duration_seconds", job_buckets();
+    /// Time that a finalize call took.
+    finalize_seconds: Histogram = "finalize_duration_seconds", request_buckets();
+    /// Elements taken back from dead instances.
+    reaped: Counter = "reaped_elements", Counter::default();
+    /// Elements that were not jobs and went to the dead list.
+    malformed: Counter = "malformed_elements", Counter::default();
+    /// Enrollments asked for by the hook, by outcome (enrolled, failed).
+    enrollments: Family<OutcomeLabel, Counter> = "enrollments", Family::default();
+    /// Requests to the hook, by route and status code.
+    hook_requests: Family<RouteLabel, Counter> = "hook_requests", Family::default();
+    /// Time that a request to the hook took.
+    hook_seconds: Histogram = "hook_request_duration_seconds", request_buckets();
+    /// 1 when the last command to Redis succeeded.
+    redis_up: Gauge = "redis_up", Gauge::default();
+    /// Free bytes on the disk of the staging directory.
+    staging_free_bytes: Gauge<f64, AtomicU64> = "staging_free_bytes", Gauge::default();
+    /// Unix time of the last job that was done.
+    last_success: Gauge = "last_success_timestamp_seconds", Gauge::default();
+}
+
+/// Every word that labels `hauld_jobs_total`.
+const OUTCOMES: [&str; 5] = ["done", "retry", "dead", "returned", "abandoned"];
+
+impl Metrics {
+    /// A new set, every label value there from the start, so that a rate can be computed over the
+    /// first failure.
+    pub fn new() -> Arc<Metrics> {
+        let mut metrics = Metrics::build();
+        for outcome in OUTCOMES {
+            metrics.jobs.get_or_create_owned(&OutcomeLabel { outcome });
+        }
+        for kind in FailureKind::ALL {
+            metrics.job_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
+            metrics.segment_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
+        }
+        for state in ["waiting", "running", "delayed", "dead"] {
+            metrics.queue_elements.get_or_create_owned(&StateLabel { state });
+        }
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        metrics.registry.register("build", "Version of this program", build);
+        Arc::new(metrics)
+    }
+
+    /// Counts a failed attempt at a job.
+    pub fn job_failed(&self, failure: &Failure) {
+        self.job_failures.get_or_create(&KindLabel { kind: failure.kind.name() }).inc();
+    }
+
+    /// Counts a failed request for a segment.
+    pub fn segment_failed(&self, failure: &Failure) {
+        self.segment_failures.get_or_create(&KindLabel { kind: failure.kind.name() }).inc();
+    }
+
+    /// The text of `/metrics`: OpenMetrics 1.0.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail, and nothing else in the encoder does.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_table_is_exported() {
+        let metrics = Metrics::new();
+        metrics.enrollments.get_or_create(&OutcomeLabel { outcome: "enrolled" }).inc();
+        metrics.hook_requests.get_or_create(&RouteLabel { route: "/api/v1/orders", code: 200 }).inc();
+        let text = metrics.encode();
+        for (name, _) in Metrics::table() {
+            assert!(text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
+        assert!(text.contains("hauld_jobs_total{outcome=\"done\"} 0"), "{text}");
+        assert!(text.contains("hauld_build_info{version="), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+}

@@ -1,0 +1,3 @@
+//! Course URL in, [`Course`] out.
+mod course;
+pub use course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
