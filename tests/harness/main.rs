@@ -1,0 +1,9 @@
+//! Tests of what the other integration tests stand on.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod origin;
+mod redis;
+mod services;
+mod streams;

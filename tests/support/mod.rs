@@ -1,0 +1,43 @@
+//! What the integration tests stand on: a real Redis, a real HTTP origin that misbehaves on
+//! demand, real streams, stand-ins for the backend's services, and the real binary.
+//!
+//! Everything here runs on ports of 127.0.0.1 of its own, keeps its files in temporary
+//! directories, and is stopped when it is dropped, also by a panic. Functions that are not `async`
+//! may be called from any test; those that wait panic with a sentence when their limit is over.
+//!
+//! * [`redis`]: a redis-server of the test's own, which can be killed, paused and restarted
+//! * [`origin`]: an HTTP/1.1 server with faults, holds and a record of every request
+//! * [`media`]: HLS streams made with ffmpeg, and what a decoder makes of a file
+//! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
+//! * [`catalog`], [`backend`]: the services around the daemon
+//! * [`daemon`]: the binary under test
+//! * [`producer`]: pushes jobs with the Node clients that backends use
+//! * [`process`], [`port`], [`wait`]: the small parts of the above
+#![allow(dead_code, unused_imports, reason = "each test binary uses only a part of this module")]
+
+pub mod backend;
+pub mod catalog;
+pub mod daemon;
+pub mod media;
+pub mod origin;
+pub mod port;
+pub mod process;
+pub mod producer;
+pub mod publish;
+pub mod redis;
+pub mod wait;
+
+pub use backend::Backend;
+pub use catalog::{Catalog, Lecture, Manifest};
+pub use daemon::{Daemon, hauld};
+pub use media::Stream;
+pub use origin::{Fault, Origin, Reply};
+pub use publish::{Publish, Published};
+pub use redis::RedisServer;
+
+/// A client as the crate builds it, for tests that ask the origin or the hook themselves.
+pub fn http_client() -> reqwest::Client {
+    let config =
+        hauld::config::Config::load(None, Default::default(), Default::default()).expect("the defaults are valid");
+    hauld::http::client(&config.http, hauld::http::Protocol::Http1).expect("an HTTP client")
+}
