@@ -4,6 +4,7 @@
 mod support;
 
 mod origin;
+mod processes;
 mod redis;
 mod services;
 mod streams;

@@ -8,13 +8,13 @@ use crate::support::{Fault, Origin, Reply, http_client, wait};
 
 const BODY: &[u8] = b"0123456789abcdefghij";
 
-/// An origin with one file, and a client that gives up on silence after 1 s.
+/// An origin with one file, and a client that never gives up.
 fn start() -> (Origin, Client) {
     let origin = Origin::start();
     origin.put("/a/seg1.ts", BODY);
     // The provider of TLS is installed by the first client of the crate.
     drop(http_client());
-    let client = Client::builder().no_proxy().read_timeout(Duration::from_secs(1)).build().unwrap();
+    let client = Client::builder().no_proxy().build().unwrap();
     (origin, client)
 }
 
@@ -176,7 +176,7 @@ async fn answers_stall_drip_and_come_late() {
     origin.fault("/a/seg1.ts", Fault::StallAfter(7).times(1));
     let mut response = get(&client, &origin).await.unwrap();
     assert_eq!(response.chunk().await.unwrap().unwrap(), BODY[..7]);
-    assert!(response.chunk().await.unwrap_err().is_timeout());
+    assert!(tokio::time::timeout(Duration::from_millis(300), response.chunk()).await.is_err());
     assert_eq!(origin.in_flight(), 1);
     drop(response);
     origin.wait_until_idle().await;
@@ -194,7 +194,7 @@ async fn held_requests_wait_until_they_are_released() {
     let (origin, client) = start();
     let hold = origin.hold("/a/*");
     let url = origin.url("/a/seg1.ts");
-    let ask = || tokio::spawn(client.get(&url).timeout(Duration::from_secs(20)).send());
+    let ask = || tokio::spawn(client.get(&url).send());
     let waiting = [ask(), ask()];
     hold.wait_for(2).await;
     assert_eq!((origin.in_flight(), origin.most_in_flight(), hold.held()), (2, 2, 2));

@@ -64,6 +64,13 @@ async fn published_messages_are_collected() {
     assert_eq!(subscription.messages()[1].channel, "task:43:status");
 }
 
+#[tokio::test]
+async fn the_status_of_a_task_is_waited_for() {
+    let redis = RedisServer::start();
+    redis.set_task(43, "pending");
+    tokio::join!(redis.wait_for_task(43, "completed"), async { redis.set_task(43, "completed") });
+}
+
 #[test]
 fn node_clients_push_elements_byte_for_byte() {
     let redis = RedisServer::start();

@@ -233,39 +233,42 @@ pub fn synthetic(count: usize, bytes: usize) -> Stream {
     }
 }
 
-/// MD5 of the decoded pictures of a file or URL: the same before and after a remux.
+/// What a decoder makes of a file: the same before and after a remux.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hashes {
+    /// MD5 of every decoded picture; empty when there is none.
+    pub picture: String,
+    /// MD5 of every decoded sample of sound; empty when there is none.
+    pub sound: String,
+}
+
+/// Decodes a file or URL once for both hashes.
+pub fn hashes(input: impl AsRef<OsStr>) -> Hashes {
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg.args(["-v", "error", "-nostdin", "-i"]).arg(input.as_ref());
+    // Every frame once: frame rates differ between containers, frames do not.
+    ffmpeg.args(["-map", "0:v?", "-map", "0:a?", "-fps_mode", "passthrough", "-f", "streamhash", "-hash", "md5", "-"]);
+    // Lines such as "0,v,MD5=…".
+    let output = run(&mut ffmpeg);
+    let of = |kind: &str| output.lines().filter_map(|line| line.split_once(kind)).map(|(_, hash)| hash).collect();
+    Hashes { picture: of(",v,MD5="), sound: of(",a,MD5=") }
+}
+
+/// [`hashes`] of bytes, such as [`Stream::truth`].
+pub fn hashes_of(bytes: &[u8]) -> Hashes {
+    let file = tempfile::NamedTempFile::new().expect("temporary file");
+    std::fs::write(file.path(), bytes).expect("writing a temporary file");
+    hashes(file.path())
+}
+
+/// MD5 of the decoded pictures of a file or URL.
 pub fn picture_hash(input: impl AsRef<OsStr>) -> String {
-    hash(input.as_ref(), "0:v")
+    hashes(input).picture
 }
 
 /// MD5 of the decoded sound of a file or URL.
 pub fn sound_hash(input: impl AsRef<OsStr>) -> String {
-    hash(input.as_ref(), "0:a")
-}
-
-fn hash(input: &OsStr, map: &str) -> String {
-    let mut ffmpeg = Command::new("ffmpeg");
-    ffmpeg.args(["-v", "error", "-nostdin", "-i"]).arg(input);
-    // Every frame once: frame rates differ between containers, frames do not.
-    ffmpeg.args(["-map", map, "-fps_mode", "passthrough", "-f", "md5", "-"]);
-    let output = run(&mut ffmpeg);
-    output.trim().strip_prefix("MD5=").unwrap_or_else(|| panic!("no MD5 of {input:?}: {output}")).to_owned()
-}
-
-/// Hash of the decoded pictures of bytes, such as [`Stream::truth`].
-pub fn picture_hash_of(bytes: &[u8]) -> String {
-    with_file(bytes, |path| picture_hash(path))
-}
-
-/// Hash of the decoded sound of bytes.
-pub fn sound_hash_of(bytes: &[u8]) -> String {
-    with_file(bytes, |path| sound_hash(path))
-}
-
-fn with_file<T>(bytes: &[u8], use_it: impl FnOnce(&Path) -> T) -> T {
-    let file = tempfile::NamedTempFile::new().expect("temporary file");
-    std::fs::write(file.path(), bytes).expect("writing a temporary file");
-    use_it(file.path())
+    hashes(input).sound
 }
 
 /// Length of a file or URL as ffprobe sees it, in seconds.

@@ -15,6 +15,8 @@ use super::process::Process;
 
 /// How long a server may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a task may take to get to a status.
+const TASK_LIMIT: Duration = Duration::from_secs(60);
 
 /// A redis-server on a free port, with its files in a temporary directory. A server that the
 /// distribution has started is neither used nor disturbed.
@@ -96,6 +98,22 @@ impl RedisServer {
     /// A field of a task in the redis task store; empty when there is none.
     pub fn task_field(&self, task_id: u64, field: &str) -> String {
         self.cli(&["HGET", &format!("hauld:task:{task_id}"), field])
+    }
+
+    /// Waits until a task has this status in the redis task store.
+    ///
+    /// # Panics
+    /// After 60 s, with the status that it has.
+    pub async fn wait_for_task(&self, task_id: u64, status: &str) {
+        let start = Instant::now();
+        loop {
+            let seen = self.task_field(task_id, "status");
+            if seen == status {
+                return;
+            }
+            assert!(start.elapsed() < TASK_LIMIT, "task {task_id} is {seen:?} and not {status:?} after {TASK_LIMIT:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Ends the server as a power cut would.

@@ -21,7 +21,7 @@ mod message;
 mod record;
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
-use super::wait;
+use super::{port, wait};
 
 pub use fault::{Fault, Plan};
 pub use message::{Reply, Request};
@@ -69,7 +69,7 @@ struct State {
 impl Origin {
     /// Starts a server on a free port.
     pub fn start() -> Origin {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let listener = port::listener();
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("its address");
         let shared = Arc::new(Shared { address, state: Mutex::default() });

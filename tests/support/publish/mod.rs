@@ -1,6 +1,8 @@
 //! Puts streams on an origin in every shape that the engine must understand. The encryption here
 //! is a second one, independent of the crate's own code but for the cipher itself.
 
+mod multivariant;
+
 use aes::Aes128;
 use bytes::Bytes;
 use cbc::cipher::block_padding::Pkcs7;
@@ -8,6 +10,8 @@ use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
 
 use super::media::{self, Container, Stream};
 use super::origin::{Origin, Reply};
+
+pub use multivariant::{Master, SeparateAudio, publish_master, publish_separate_audio};
 
 /// What is on the origin now, and what a download of it must give.
 #[derive(Debug, Clone)]
@@ -372,70 +376,4 @@ pub fn encrypt_aes128(clear: &[u8], key: &[u8; 16], iv: &[u8; 16]) -> Bytes {
     let length = encryptor.encrypt_padded::<Pkcs7>(&mut buffer, clear.len()).expect("room for the padding").len();
     buffer.truncate(length);
     buffer.into()
-}
-
-/// A multivariant playlist on the origin.
-#[derive(Debug, Clone)]
-pub struct Master {
-    pub url: String,
-    pub path: String,
-    /// In the order of the streams that were given.
-    pub variants: Vec<Published>,
-}
-
-/// One variant for each stream, each in the same shape; `shape` makes it from a stream.
-pub fn publish_master(origin: &Origin, base: &str, streams: &[&Stream], shape: impl Fn(&Stream) -> Publish) -> Master {
-    let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n");
-    let mut variants = Vec::new();
-    for stream in streams {
-        let Stream { width, height, .. } = stream;
-        let published = shape(stream).at(origin, &format!("{base}/{height}p"));
-        let bandwidth = bandwidth(stream);
-        text.push_str(&format!(
-            "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},RESOLUTION={width}x{height},CODECS=\"avc1.42c01e,mp4a.40.2\"\n"
-        ));
-        let relative = published.playlist_path.strip_prefix(&format!("{base}/")).expect("published below the base");
-        text.push_str(&format!("{relative}\n"));
-        variants.push(published);
-    }
-    let path = format!("{base}/master.m3u8");
-    origin.put(&path, text);
-    Master { url: origin.url(&path), path, variants }
-}
-
-/// Picture and sound in playlists of their own.
-#[derive(Debug, Clone)]
-pub struct SeparateAudio {
-    pub url: String,
-    pub path: String,
-    pub video: Published,
-    pub audio: Published,
-}
-
-/// A multivariant playlist with one variant and, in a rendition, its sound.
-pub fn publish_separate_audio(origin: &Origin, base: &str, video: &Publish, audio: &Publish) -> SeparateAudio {
-    let published_video = video.at(origin, &format!("{base}/video"));
-    let published_audio = audio.at(origin, &format!("{base}/audio"));
-    let Stream { width, height, .. } = video.stream;
-    let bandwidth = bandwidth(&video.stream) + bandwidth(&audio.stream);
-    let relative = |published: &Published| {
-        published.playlist_path.strip_prefix(&format!("{base}/")).expect("published below the base").to_owned()
-    };
-    let text = format!(
-        "#EXTM3U\n#EXT-X-VERSION:6\n\
-         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"sound\",NAME=\"English\",LANGUAGE=\"en\",DEFAULT=YES,AUTOSELECT=YES,URI=\"{}\"\n\
-         #EXT-X-STREAM-INF:BANDWIDTH={bandwidth},RESOLUTION={width}x{height},CODECS=\"avc1.42c01e,mp4a.40.2\",AUDIO=\"sound\"\n\
-         {}\n",
-        relative(&published_audio),
-        relative(&published_video),
-    );
-    let path = format!("{base}/master.m3u8");
-    origin.put(&path, text);
-    SeparateAudio { url: origin.url(&path), path, video: published_video, audio: published_audio }
-}
-
-/// The highest bit rate of a segment, in bits per second.
-fn bandwidth(stream: &Stream) -> u64 {
-    let rates = stream.segments.iter().zip(&stream.durations);
-    rates.map(|(segment, seconds)| (segment.len() as f64 * 8.0 / seconds).ceil() as u64).max().unwrap_or(1)
 }
