@@ -195,12 +195,7 @@ impl MediaPlaylist {
     /// # Errors
     /// [`FailureKind::UrlInvalid`]; the parser has checked segments and maps already.
     pub fn resolve(&self, uri: &str) -> Result<Url> {
-        let url = self
-            .base
-            .join(uri)
-            .map_err(|error| Failure::new(FailureKind::UrlInvalid, format!("URI {uri:?}: {error}")))?;
-        crate::http::check_url(&url)?;
-        Ok(url)
+        resolve(&self.base, uri)
     }
 
     /// The keys of a segment or map; empty when it is not encrypted.
@@ -212,4 +207,13 @@ impl MediaPlaylist {
     pub fn duration_seconds(&self) -> f64 {
         self.segments.iter().map(|segment| segment.duration_seconds).sum()
     }
+}
+
+/// A URI of the playlist at `base` as a URL that may be asked (RFC 3986 §5: the query of `base` is
+/// not inherited).
+pub(super) fn resolve(base: &Url, uri: &str) -> Result<Url> {
+    // The URI itself is not shown: what cannot be taken apart cannot be cleared of credentials.
+    let url = base.join(uri).map_err(|error| Failure::new(FailureKind::UrlInvalid, format!("not a URI: {error}")))?;
+    crate::http::check_url(&url)?;
+    Ok(url)
 }
