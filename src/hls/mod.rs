@@ -1,2 +1,3 @@
 //! The HLS engine: from a playlist URL to one exact file.
 pub mod playlist;
+pub mod select;
