@@ -8,6 +8,7 @@
 //! * [`store`]: the status of a task, in and out
 //! * [`resolver`]: course URL to course
 //! * [`hls`]: playlist to one exact file
+//! * [`cli`]: what the commands show
 //!
 //! and what they all use:
 //!
@@ -15,6 +16,7 @@
 //! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`]
 #![deny(unsafe_code)]
 
+pub mod cli;
 pub mod config;
 pub mod failure;
 pub mod hls;

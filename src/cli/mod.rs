@@ -1,0 +1,2 @@
+//! What the commands do and show.
+pub mod inspect;
