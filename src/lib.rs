@@ -4,16 +4,19 @@
 //! The rooms, in the order in which a job goes through them:
 //!
 //! * [`job`]: the queue element and what becomes of it
+//! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
 //! * [`store`]: the status of a task, in and out
 //! * [`resolver`]: course URL to course
 //! * [`hls`]: playlist to one exact file
 //! * [`cli`]: what the commands show
+//! * [`report`]: finalize call, progress and status events
 //!
 //! and what they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
-//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`]
+//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`], [`logging`]
+//! * [`admin`]: health and metrics on their own port; [`serve`]: the HTTP server of hook and admin
 #![deny(unsafe_code)]
 
 pub mod cli;
@@ -27,4 +30,5 @@ pub mod progress;
 pub mod queue;
 pub mod redis_client;
 pub mod resolver;
+pub mod serve;
 pub mod store;

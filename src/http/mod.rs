@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 pub use cookies::Cookies;
@@ -78,20 +78,38 @@ pub enum Protocol {
 /// # Errors
 /// [`FailureKind::Internal`] when the TLS roots of the host cannot be loaded.
 pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
+    build(builder(settings, protocol).redirect(redirect_policy()))
+}
+
+/// Builds a client for calls that change something and carry a secret: a redirect is an answer like
+/// any other, and each call has a connection of its own, since a call that meets the idle close of
+/// a kept connection could not be sent again.
+///
+/// # Errors
+/// As [`client`].
+pub fn call_client(settings: &HttpSettings) -> Result<Client> {
+    let builder = builder(settings, Protocol::Http1);
+    build(builder.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0))
+}
+
+fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
     // Only the first call of a process installs the provider; that it is there already is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = Client::builder()
+    let builder = Client::builder()
         .user_agent(settings.user_agent.clone())
         .connect_timeout(settings.connect_timeout)
         .read_timeout(settings.idle_timeout)
         .tcp_nodelay(true)
         // Below the 30 s and more of common origins: a request never races with an idle close.
         .pool_idle_timeout(Duration::from_secs(20))
-        .no_proxy()
-        .redirect(redirect_policy());
-    if protocol == Protocol::Http1 {
-        builder = builder.http1_only();
+        .no_proxy();
+    match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Any => builder,
     }
+}
+
+fn build(builder: ClientBuilder) -> Result<Client> {
     builder
         .build()
         .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}")))
