@@ -25,6 +25,7 @@ pub mod failure;
 pub mod hls;
 pub mod http;
 pub mod job;
+pub mod logging;
 pub mod metrics;
 pub mod progress;
 pub mod queue;

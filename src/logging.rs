@@ -1,0 +1,93 @@
+//! Logs: one event, one line on stderr. For people on a terminal, as JSON otherwise.
+
+mod format;
+
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::config::{ConfigError, LogFormat, LogSettings};
+use format::{JsonLine, OneLine};
+
+/// How a line looks, once the terminal has been looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Human { colours: bool },
+    Json,
+}
+
+/// Installs the log for the whole process, and a hook that logs panics.
+///
+/// # Errors
+/// When `log.level` is not a filter, or a log is installed already.
+pub fn init(settings: &LogSettings) -> Result<(), ConfigError> {
+    let terminal = std::io::stderr().is_terminal();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let subscriber = subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr)?;
+    subscriber.try_init().map_err(|error| error_in_level(settings, error.to_string()))?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+/// See <https://no-color.org>.
+fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
+    match (format, terminal) {
+        (LogFormat::Json, _) | (LogFormat::Auto, false) => Style::Json,
+        (LogFormat::Human, _) | (LogFormat::Auto, true) => Style::Human { colours: terminal && !no_color },
+    }
+}
+
+fn subscriber<W>(
+    settings: &LogSettings,
+    style: Style,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync + use<W>, ConfigError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let lines = match style {
+        Style::Json => layer.fmt_fields(JsonFields::new()).with_ansi(false).event_format(JsonLine).boxed(),
+        Style::Human { colours } => {
+            let line = OneLine(Format::default().compact().with_ansi(colours));
+            layer.fmt_fields(DefaultFields::new()).with_ansi(colours).event_format(line).boxed()
+        }
+    };
+    Ok(tracing_subscriber::registry().with(filter(settings)?).with(lines))
+}
+
+/// Reads `log.level`. A bare word that is no level would be taken for a module's name and silence
+/// everything else, so a slip of the pen is told instead.
+fn filter(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
+    let directives: Vec<&str> = settings.level.split(',').map(str::trim).collect();
+    for directive in &directives {
+        let word = !directive.contains(['=', '[']);
+        if directive.is_empty() || word && LevelFilter::from_str(directive).is_err() {
+            let reason = format!("{directive:?} is not a level (error, warn, info, debug, trace) nor module=level");
+            return Err(error_in_level(settings, reason));
+        }
+    }
+    EnvFilter::try_new(directives.join(",")).map_err(|error| error_in_level(settings, error.to_string()))
+}
+
+fn error_in_level(settings: &LogSettings, reason: String) -> ConfigError {
+    let value = Some(settings.level.clone());
+    ConfigError { name: "log.level".into(), value, reason, origin: "configuration".into() }
+}
+
+fn log_panic(panic: &std::panic::PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("unnamed");
+    let message = panic.payload_as_str().unwrap_or("no message");
+    let location = panic.location().map(ToString::to_string).unwrap_or_default();
+    tracing::error!(thread, location, "panic: {message}");
+}
+
+#[cfg(test)]
+mod tests;
