@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod progress;
 pub mod queue;
 pub mod redis_client;
+pub mod report;
 pub mod resolver;
 pub mod serve;
 pub mod store;

@@ -1,0 +1,263 @@
+//! Progress and status events over Redis Pub/Sub (CONTRACTS §4): never durable, never in the way.
+//!
+//! Whatever goes wrong here is passed over; one debug line says when events stop arriving.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use redis::Pipeline;
+use redis::aio::ConnectionManager;
+use serde::Serialize;
+use serde_json::Number;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::Instrument;
+
+use crate::job::TaskId;
+use crate::progress::{Progress, Snapshot};
+
+/// Longest wait for one publish.
+const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
+/// At most four progress events a second.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// The speed is that of the last seconds.
+const SPEED_WINDOW: Duration = Duration::from_secs(5);
+/// How long the last progress can be read after the event.
+const PROGRESS_TTL_SECONDS: u64 = 3600;
+
+/// Publishes events. Cheap to clone.
+#[derive(Clone)]
+pub struct Events {
+    connection: ConnectionManager,
+    failing: Arc<AtomicBool>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct StatusEvent<'a> {
+    task_id: TaskId,
+    order_id: Option<u64>,
+    new_status: &'a str,
+    previous_status: &'a str,
+    message: &'a str,
+    /// Unix milliseconds.
+    timestamp: i64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProgressEvent<'a> {
+    task_id: TaskId,
+    order_id: Option<u64>,
+    percent: Option<Number>,
+    current_file: Option<&'a str>,
+    /// Bytes per second.
+    speed: Option<u64>,
+    eta: Option<String>,
+    bytes_downloaded: u64,
+    /// Always unknown: a course does not declare its size.
+    total_bytes: Option<u64>,
+    /// Unix milliseconds.
+    timestamp: i64,
+}
+
+impl Events {
+    /// Publishes over `connection`.
+    pub fn new(connection: ConnectionManager) -> Events {
+        Events { connection, failing: Arc::default() }
+    }
+
+    /// Tells that the task goes from status `previous` to `new`. Returns within half a second
+    /// whether anybody heard it or not.
+    pub async fn status(&self, task_id: TaskId, order_id: Option<u64>, new: &str, previous: &str, message: &str) {
+        let event = StatusEvent {
+            task_id,
+            order_id,
+            new_status: new,
+            previous_status: previous,
+            message,
+            timestamp: now_milliseconds(),
+        };
+        if let Ok(json) = serde_json::to_string(&event) {
+            self.send(publication("status", task_id, order_id, &json)).await;
+        }
+    }
+
+    /// Publishes the progress of a job, at most four times a second and only when it changed, until
+    /// the guard is finished or dropped.
+    pub fn watch_progress(&self, task_id: TaskId, order_id: Option<u64>, progress: Arc<Progress>) -> ProgressWatch {
+        let (finish, finished) = oneshot::channel();
+        let publisher = Publisher { events: self.clone(), task_id, order_id, progress, pace: Pace::default() };
+        let task = tokio::spawn(publisher.run(finished).in_current_span());
+        ProgressWatch { finish: Some(finish), task }
+    }
+
+    async fn send(&self, publication: Pipeline) {
+        let mut connection = self.connection.clone();
+        let sent = tokio::time::timeout(PUBLISH_TIMEOUT, publication.query_async::<()>(&mut connection)).await;
+        let error = match sent {
+            Ok(Ok(())) => return self.failing.store(false, Relaxed),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if !self.failing.swap(true, Relaxed) {
+            tracing::debug!(%error, "events are not published; nothing else is affected");
+        }
+    }
+}
+
+/// To the task's channel and, where the order is known, to the order's.
+fn publication(topic: &str, task_id: TaskId, order_id: Option<u64>, json: &str) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.publish(format!("task:{task_id}:{topic}"), json).ignore();
+    if let Some(order_id) = order_id {
+        pipeline.publish(format!("order:{order_id}:{topic}"), json).ignore();
+    }
+    pipeline
+}
+
+/// Publishes the progress of one job as long as it lives.
+#[must_use = "progress is published until the guard is dropped"]
+pub struct ProgressWatch {
+    finish: Option<oneshot::Sender<bool>>,
+    task: JoinHandle<()>,
+}
+
+impl ProgressWatch {
+    /// Publishes the last state, with 100 percent if the download `succeeded`, and stops. Returns
+    /// within about a second.
+    pub async fn finish(mut self, succeeded: bool) {
+        if let Some(finish) = self.finish.take() {
+            let _ = finish.send(succeeded);
+            // It can only have panicked, which the panic hook has logged.
+            let _ = (&mut self.task).await;
+        }
+    }
+}
+
+/// Publishes one job's progress; owned by its task.
+struct Publisher {
+    events: Events,
+    task_id: TaskId,
+    order_id: Option<u64>,
+    progress: Arc<Progress>,
+    pace: Pace,
+}
+
+impl Publisher {
+    /// Ends when the guard says so; a guard that is dropped says it by closing the channel.
+    async fn run(mut self, mut finished: oneshot::Receiver<bool>) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut published = None;
+        loop {
+            tokio::select! {
+                biased;
+                end = &mut finished => {
+                    if let Ok(succeeded) = end {
+                        let snapshot = self.progress.snapshot();
+                        let percent = if succeeded { Some(100.0) } else { snapshot.percent };
+                        self.publish(&Snapshot { percent, ..snapshot }).await;
+                    }
+                    return;
+                }
+                _ = ticks.tick() => {
+                    let snapshot = self.progress.snapshot();
+                    if published.as_ref() != Some(&snapshot) {
+                        self.publish(&snapshot).await;
+                        published = Some(snapshot);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn publish(&mut self, snapshot: &Snapshot) {
+        let estimate = self.pace.look(Instant::now(), snapshot);
+        let event = ProgressEvent {
+            task_id: self.task_id,
+            order_id: self.order_id,
+            percent: estimate.percent.and_then(rounded),
+            current_file: Some(snapshot.current_file.as_str()).filter(|name| !name.is_empty()),
+            speed: estimate.speed,
+            eta: estimate.remaining.and_then(clock),
+            bytes_downloaded: snapshot.bytes_downloaded,
+            total_bytes: None,
+            timestamp: now_milliseconds(),
+        };
+        let Ok(json) = serde_json::to_string(&event) else { return };
+        let mut publication = publication("progress", self.task_id, self.order_id, &json);
+        publication.set_ex(format!("progress:task:{}", self.task_id), &json, PROGRESS_TTL_SECONDS).ignore();
+        self.events.send(publication).await;
+    }
+}
+
+/// How fast a job goes, from looks at its progress.
+#[derive(Default)]
+struct Pace {
+    /// Bytes at each look of the last seconds.
+    recent: VecDeque<(Instant, u64)>,
+    /// When the percentage was first known, and what it was: files of an earlier attempt are no work.
+    begin: Option<(Instant, f64)>,
+    /// A file whose second playlist becomes known has more segments than before: the share sinks,
+    /// what is shown does not.
+    highest: Option<f64>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Estimate {
+    percent: Option<f64>,
+    speed: Option<u64>,
+    remaining: Option<Duration>,
+}
+
+impl Pace {
+    fn look(&mut self, now: Instant, snapshot: &Snapshot) -> Estimate {
+        self.highest = snapshot.percent.map(|percent| percent.max(self.highest.unwrap_or(0.0))).or(self.highest);
+        // One look beyond the window stays, so that the window is covered.
+        self.recent.push_back((now, snapshot.bytes_downloaded));
+        while self.recent.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= SPEED_WINDOW) {
+            self.recent.pop_front();
+        }
+        let speed = self.recent.front().and_then(|(at, bytes)| {
+            let seconds = now.duration_since(*at).as_secs_f64();
+            (seconds > 0.0).then(|| (snapshot.bytes_downloaded.saturating_sub(*bytes) as f64 / seconds) as u64)
+        });
+        Estimate { percent: self.highest, speed, remaining: self.remaining(now) }
+    }
+
+    /// As if the rest went as fast as what was done so far.
+    fn remaining(&mut self, now: Instant) -> Option<Duration> {
+        let percent = self.highest?;
+        let (begin, first) = *self.begin.get_or_insert((now, percent));
+        let elapsed = now.duration_since(begin).as_secs_f64();
+        if percent >= 100.0 {
+            return Some(Duration::ZERO);
+        }
+        let rate = (percent - first) / elapsed;
+        (elapsed > 0.0 && rate > 0.0).then(|| Duration::try_from_secs_f64((100.0 - percent) / rate).ok())?
+    }
+}
+
+/// Two decimals; a whole number without any, as JavaScript writes it.
+fn rounded(percent: f64) -> Option<Number> {
+    let rounded = (percent * 100.0).round() / 100.0;
+    if rounded.fract() == 0.0 { Some(Number::from(rounded as u64)) } else { Number::from_f64(rounded) }
+}
+
+/// `HH:MM:SS`; `None` for what does not fit, which is not worth waiting for either.
+fn clock(duration: Duration) -> Option<String> {
+    let seconds = duration.as_secs_f64().ceil() as u64;
+    (seconds < 100 * 3600).then(|| format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60))
+}
+
+fn now_milliseconds() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;
