@@ -20,6 +20,7 @@
 #![deny(unsafe_code)]
 
 pub mod cli;
+pub mod admin;
 pub mod config;
 pub mod failure;
 pub mod hls;
