@@ -22,6 +22,7 @@
 pub mod cli;
 pub mod admin;
 pub mod config;
+pub mod enroll;
 pub mod failure;
 pub mod hls;
 pub mod http;

@@ -1,0 +1,205 @@
+//! Client of the enrollment service (CONTRACTS §3): one course, one call.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderValue, LOCATION};
+use reqwest::{Client, Response, StatusCode};
+use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::config::{EnrollmentSettings, HttpSettings};
+use crate::failure::{Failure, FailureKind, Result};
+use crate::http::{self, Cookies, shown};
+
+/// Largest answer that is read; real ones have some hundred bytes.
+const MAX_ANSWER_BYTES: usize = 1 << 20;
+/// Longest text of the service that goes into a log line or an answer, in characters.
+const MAX_TEXT_CHARS: usize = 500;
+
+/// What the service said about one course.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnrollmentResult {
+    /// Whether the customer is enrolled: `success` is `true` and `status` is `enrolled`, nothing else.
+    pub enrolled: bool,
+    /// The service's word.
+    pub status: Option<String>,
+    /// Why not, in the service's words.
+    pub message: Option<String>,
+    /// `courseId` as it came; a number in the field.
+    pub course_id: Option<Value>,
+    /// The course's name.
+    pub title: Option<String>,
+}
+
+impl EnrollmentResult {
+    /// Itself when the customer is enrolled.
+    ///
+    /// # Errors
+    /// `enrollment_refused` with the service's reason when not.
+    pub fn into_enrolled(self) -> Result<EnrollmentResult> {
+        if self.enrolled {
+            return Ok(self);
+        }
+        let status = self.status.as_deref().unwrap_or("missing");
+        Err(refused(self.message.unwrap_or_else(|| format!("not enrolled: the status is {status}"))))
+    }
+}
+
+/// Asks the enrollment service. Clones share the limit of `enrollment.concurrency` calls at once.
+#[derive(Clone)]
+pub struct EnrollmentClient {
+    client: Client,
+    endpoint: Url,
+    authorization: Option<HeaderValue>,
+    cookies: Arc<Cookies>,
+    timeout: Duration,
+    slots: Arc<Semaphore>,
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    email: &'a str,
+    urls: [&'a str; 1],
+    #[serde(rename = "orderId", skip_serializing_if = "Option::is_none")]
+    order_id: Option<u64>,
+}
+
+impl EnrollmentClient {
+    /// Reads the cookies file, if one is set, and builds the HTTP client.
+    ///
+    /// # Errors
+    /// When no endpoint is set, the cookies file cannot be read, or the token is no header value.
+    pub fn new(settings: &EnrollmentSettings, http: &HttpSettings) -> Result<EnrollmentClient> {
+        let Some(endpoint) = settings.endpoint.clone() else {
+            return Err(unavailable("enrollment.endpoint is not set"));
+        };
+        let authorization = settings.token.as_ref().map(|token| {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
+                .map_err(|_| unavailable("enrollment.token holds characters that no HTTP header can hold"))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
+        Ok(EnrollmentClient {
+            client: http::call_client(http)?,
+            endpoint,
+            authorization: authorization.transpose()?,
+            cookies: Arc::new(settings.cookies_file.as_deref().map(Cookies::load).transpose()?.unwrap_or_default()),
+            timeout: settings.timeout,
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
+        })
+    }
+
+    /// Enrolls `email` in the course at `url`. Waits for one of `enrollment.concurrency` slots; the
+    /// limit of time counts from then on.
+    ///
+    /// # Errors
+    /// `enrollment_unavailable` when the service did not answer in time or answered nonsense: the
+    /// customer may be enrolled all the same. `enrollment_refused` when it refused the call.
+    pub async fn enroll(&self, email: &str, url: &Url, order_id: Option<u64>) -> Result<EnrollmentResult> {
+        let _slot = self.slots.acquire().await.map_err(|_| unavailable("the client is closed"))?;
+        let answer = tokio::time::timeout(self.timeout, async {
+            let response = self.send(&Call { email, urls: [url.as_str()], order_id }).await?;
+            read_answer(response).await
+        });
+        let answer = answer.await.unwrap_or_else(|_| {
+            Err(unavailable(format!("{}: no answer within {} s", shown(&self.endpoint), self.timeout.as_secs_f64())))
+        });
+        answer.map_err(|failure| failure.at("enrollment service"))
+    }
+
+    /// One POST. A call that never got a connection is tried once more: nothing of it was sent.
+    async fn send(&self, call: &Call<'_>) -> Result<Response> {
+        let request = || {
+            let mut request = self.client.post(self.endpoint.clone()).json(call);
+            if let Some(value) = &self.authorization {
+                request = request.header(AUTHORIZATION, value.clone());
+            }
+            if let Some(value) = self.cookies.header_for(&self.endpoint, jiff::Timestamp::now().as_second()) {
+                request = request.header(COOKIE, value);
+            }
+            request.send()
+        };
+        let mut sent = request().await;
+        if sent.as_ref().is_err_and(reqwest::Error::is_connect) {
+            sent = request().await;
+        }
+        sent.map_err(|error| unavailable(http::request_failure(&self.endpoint, &error).message))
+    }
+}
+
+async fn read_answer(response: Response) -> Result<EnrollmentResult> {
+    let (url, status) = (response.url().clone(), response.status());
+    let retry_after = http::retry_after(response.headers(), std::time::SystemTime::now());
+    if status.is_redirection() {
+        let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = target.and_then(|target| url.join(target).ok()).map(|target| shown(&target));
+        let target = target.unwrap_or_else(|| "nowhere".into());
+        let text = format!("{}: answered {status} to {target}: have the token or cookies expired?", shown(&url));
+        return Err(refused(text));
+    }
+    let body = http::read_body(response, MAX_ANSWER_BYTES).await.map_err(|failure| unavailable(failure.message))?;
+    understand(&url, status, &body).map_err(|mut failure| {
+        failure.retry_after = retry_after;
+        failure
+    })
+}
+
+fn understand(url: &Url, status: StatusCode, body: &[u8]) -> Result<EnrollmentResult> {
+    let answer: Option<Value> = serde_json::from_slice(body).ok();
+    // What the service said about the call as a whole, or about its only course.
+    let said = answer.as_ref().and_then(|answer| {
+        text(answer.pointer("/results/0/message")).or_else(|| text(answer.get("message").or(answer.get("error"))))
+    });
+    let with_reason = |what: String| match &said {
+        Some(said) => format!("{}: {what}: {said}", shown(url)),
+        None => format!("{}: {what}", shown(url)),
+    };
+    if !status.is_success() {
+        let what = with_reason(format!("the server answered {status}"));
+        let later = status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429);
+        return Err(if later { unavailable(what) } else { refused(what) });
+    }
+    let nonsense = |what: &str| unavailable(format!("{}: the answer {what}", shown(url)));
+    let answer = answer.ok_or_else(|| nonsense("is not JSON"))?;
+    match answer.get("success") {
+        Some(Value::Bool(true)) => {}
+        Some(Value::Bool(false)) => return Err(refused(with_reason("the call was refused".into()))),
+        _ => return Err(nonsense("does not say success: true or false")),
+    }
+    let results = answer.get("results").and_then(Value::as_array).ok_or_else(|| nonsense("has no results"))?;
+    let [result] = results.as_slice() else {
+        return Err(nonsense(&format!("has {} results for one course", results.len())));
+    };
+    let result = result.as_object().ok_or_else(|| nonsense("has a result that is not an object"))?;
+    let success = result.get("success") == Some(&Value::Bool(true));
+    Ok(EnrollmentResult {
+        enrolled: success && result.get("status").and_then(Value::as_str) == Some("enrolled"),
+        status: text(result.get("status")),
+        message: text(result.get("message")),
+        course_id: result.get("courseId").filter(|id| id.is_number() || id.is_string()).cloned(),
+        title: text(result.get("title")),
+    })
+}
+
+/// A text of the service, short enough to be passed on.
+fn text(value: Option<&Value>) -> Option<String> {
+    let text = value?.as_str()?.trim();
+    (!text.is_empty()).then(|| text.chars().take(MAX_TEXT_CHARS).collect())
+}
+
+fn unavailable(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::EnrollmentUnavailable, message)
+}
+
+fn refused(message: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::EnrollmentRefused, message)
+}
+
+#[cfg(test)]
+pub(crate) mod stand_in;
+#[cfg(test)]
+mod tests;
