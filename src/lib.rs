@@ -25,6 +25,7 @@ pub mod config;
 pub mod enroll;
 pub mod failure;
 pub mod hls;
+pub mod hook;
 pub mod http;
 pub mod job;
 pub mod logging;
