@@ -120,6 +120,18 @@ async fn a_busy_job_publishes_at_most_four_times_a_second() {
 }
 
 #[tokio::test]
+async fn a_job_that_stands_still_publishes_nothing() {
+    let server = RedisServer::start().await;
+    let mut listener = Listener::new(&server, "task:*:progress").await;
+    let watch = Events::new(server.connection()).watch_progress(task(), None, Arc::default());
+    listener.next().await;
+    let second = tokio::time::timeout(INTERVAL * 3, listener.next()).await;
+    assert!(second.is_err(), "{second:?}");
+    watch.finish(false).await;
+    assert_eq!(serde_json::from_str::<Value>(&listener.next().await.1).unwrap()["percent"], Value::Null);
+}
+
+#[tokio::test]
 async fn a_dead_server_delays_nothing() {
     let mut server = RedisServer::start().await;
     let events = Events::new(server.connection());
