@@ -41,9 +41,15 @@ macro_rules! failure_kinds {
                 match self { $(FailureKind::$variant => concat!($($doc),+).trim_ascii(),)+ }
             }
 
+            /// How often the same request is made, at most `configured` times: what passes by itself
+            /// gets all of them, what seldom does gets a second one.
+            pub fn request_attempts(self, configured: u32) -> u32 {
+                match self { $(FailureKind::$variant => configured.min(failure_kinds!(@request $request)),)+ }
+            }
+
             /// Whether the same HTTP request may succeed some seconds later.
             pub fn retry_request(self) -> bool {
-                match self { $(FailureKind::$variant => failure_kinds!(@request $request),)+ }
+                self.request_attempts(u32::MAX) > 1
             }
 
             /// What the job as a whole does next.
@@ -52,8 +58,9 @@ macro_rules! failure_kinds {
             }
         }
     };
-    (@request again) => { true };
-    (@request once) => { false };
+    (@request again) => { u32::MAX };
+    (@request twice) => { 2 };
+    (@request once) => { 1 };
 }
 
 failure_kinds! {
@@ -92,7 +99,7 @@ failure_kinds! {
     /// A URL is not http or https, or cannot be parsed.
     UrlInvalid = "url_invalid", once, GiveUp;
     /// What came in place of a playlist is not one, or breaks a rule that cannot be guessed around.
-    PlaylistInvalid = "playlist_invalid", once, Retry;
+    PlaylistInvalid = "playlist_invalid", twice, Retry;
     /// A playlist is over a limit of bytes, lines or segments.
     PlaylistTooLarge = "playlist_too_large", once, GiveUp;
     /// The playlist is a live stream: only finished streams are downloaded.
@@ -102,7 +109,7 @@ failure_kinds! {
     /// The stream uses an encryption method that is not supported.
     EncryptionUnsupported = "encryption_unsupported", once, GiveUp;
     /// The server answered 404.
-    NotFound = "not_found", once, Retry;
+    NotFound = "not_found", twice, Retry;
     /// The server answered 401, 403 or 410: the link has expired or we are not entitled to it.
     LinkExpired = "link_expired", once, Retry;
     /// The server answered 429: too many requests.
@@ -124,11 +131,13 @@ failure_kinds! {
     /// The body is over its limit or longer than declared.
     BodyTooLarge = "body_too_large", once, GiveUp;
     /// What came in place of a segment is not media: empty, an error page, or another container.
-    SegmentInvalid = "segment_invalid", again, Retry;
+    SegmentInvalid = "segment_invalid", twice, Retry;
+    /// The playlist declares a segment absent (EXT-X-GAP): the lecture would have a hole.
+    SegmentMissing = "segment_missing", once, Retry;
     /// A segment does not decrypt: not a multiple of 16 bytes, or wrong padding.
-    DecryptionFailed = "decryption_failed", again, Retry;
+    DecryptionFailed = "decryption_failed", twice, Retry;
     /// The key is not 16 bytes.
-    KeyInvalid = "key_invalid", once, Retry;
+    KeyInvalid = "key_invalid", twice, Retry;
     /// No space left on the disk, or over quota: make room; the job is tried again.
     DiskFull = "disk_full", once, Retry;
     /// Reading or writing the disk failed.

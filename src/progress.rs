@@ -61,6 +61,11 @@ impl Progress {
         self.bytes.fetch_add(count, Relaxed);
     }
 
+    /// Bytes that had arrived have to be fetched again.
+    pub fn take_back_bytes(&self, count: u64) {
+        self.bytes.fetch_sub(count, Relaxed);
+    }
+
     /// The file is finished.
     pub fn finish_item(&self) {
         self.segments_total.store(0, Relaxed);

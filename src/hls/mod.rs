@@ -1,3 +1,158 @@
-//! The HLS engine: from a playlist URL to one exact file.
+//! The HLS engine: from a playlist URL to one exact file for each track, or the reason why not.
+//!
+//! `playlist` (text to types) → `select` (which variant) → `plan` (what to fetch and how to decrypt
+//! it) → `track` (fetch side by side, write in order), made of `fetch` and `key` (requests),
+//! `assemble` and `decrypt` (chunks to clear blocks), `buffer` and `slot` (bounded waiting), `sink` and
+//! `journal` (the file).
+
+mod assemble;
+mod buffer;
+mod decrypt;
+mod fetch;
+mod journal;
+mod key;
+mod load;
+mod plan;
 pub mod playlist;
 pub mod select;
+mod sink;
+mod slot;
+mod sniff;
+mod track;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use reqwest::Client;
+use tokio::sync::Semaphore;
+use url::Url;
+
+use crate::config::{HlsSettings, HttpSettings};
+use crate::failure::{Context, Result};
+use crate::http::{self, RequestHeaders};
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use buffer::Budget;
+use fetch::Fetcher;
+pub use plan::Plan;
+pub use sink::journal_path;
+pub use sniff::MediaKind;
+
+/// The engine of the process: one connection pool, one budget of requests, one budget of memory.
+pub struct Engine {
+    client: Client,
+    settings: HlsSettings,
+    budget: Budget,
+    requests: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+}
+
+/// A stream to download.
+#[derive(Debug, Clone)]
+pub struct StreamRequest {
+    /// A multivariant or a media playlist.
+    pub url: Url,
+    /// Sent with every request of the stream.
+    pub headers: RequestHeaders,
+}
+
+/// The tracks of a downloaded stream, each a whole `.part` file.
+#[derive(Debug)]
+pub struct Tracks {
+    /// Pictures, usually with sound.
+    pub main: Track,
+    /// Sound, when the playlist has it apart.
+    pub audio: Option<Track>,
+    /// Sum of the segment durations, in seconds.
+    pub duration_seconds: f64,
+}
+
+/// One downloaded track.
+#[derive(Debug)]
+pub struct Track {
+    /// The file; not yet under its final name.
+    pub part: PathBuf,
+    pub kind: MediaKind,
+}
+
+impl Engine {
+    /// Builds the engine.
+    ///
+    /// # Errors
+    /// `internal` when the HTTP client cannot be built.
+    pub fn new(settings: HlsSettings, http: &HttpSettings, metrics: Arc<Metrics>) -> Result<Self> {
+        Ok(Engine {
+            client: http::client(http, http::Protocol::Http1)?,
+            budget: Budget::new(settings.buffer_bytes, metrics.clone()),
+            requests: Arc::new(Semaphore::new(settings.max_requests)),
+            settings,
+            metrics,
+        })
+    }
+
+    /// The client that media is fetched with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`.
+    /// Goes on where an earlier call for the same stream ended.
+    ///
+    /// Dropping the future stops everything; what is written stays and is good for the next call.
+    ///
+    /// # Errors
+    /// What the playlist, the network or the disk failed with.
+    pub async fn download(&self, request: &StreamRequest, stem: &Path, progress: &Arc<Progress>) -> Result<Tracks> {
+        let stream = self.load_stream(request).await?;
+        let main_plan = Plan::new(stream.main).at(|| "the playlist")?;
+        let audio_plan = stream.audio.map(Plan::new).transpose().at(|| "the audio playlist")?;
+        let duration_seconds = main_plan.duration_seconds();
+        let main = self.track(request, main_plan, part_path(stem, "part"), progress);
+        let audio = async {
+            match audio_plan {
+                Some(plan) => self.track(request, plan, part_path(stem, "audio.part"), progress).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (main, audio) = tokio::try_join!(main, audio)?;
+        Ok(Tracks { main, audio, duration_seconds })
+    }
+
+    async fn track(
+        &self,
+        request: &StreamRequest,
+        plan: Plan,
+        part: PathBuf,
+        progress: &Arc<Progress>,
+    ) -> Result<Track> {
+        let kind = if plan.is_fragmented_mp4() { OnceLock::from(MediaKind::FragmentedMp4) } else { OnceLock::new() };
+        let fetcher = Arc::new(Fetcher {
+            client: self.client.clone(),
+            headers: request.headers.clone(),
+            budget: self.budget.clone(),
+            process_requests: self.requests.clone(),
+            track_requests: Semaphore::new(self.settings.concurrency),
+            attempts: self.settings.segment_attempts,
+            keys: Default::default(),
+            kind,
+            metrics: self.metrics.clone(),
+            progress: progress.clone(),
+        });
+        // Twice the requests in flight: one slow segment at the head does not idle the others at once.
+        track::download(fetcher.clone(), plan, &part, self.settings.concurrency * 2).await?;
+        let kind = match fetcher.kind.get() {
+            Some(kind) => *kind,
+            // Everything was there already.
+            None => sink::kind_of(&part).await?,
+        };
+        Ok(Track { part, kind })
+    }
+}
+
+/// `<stem>.<suffix>`; the stem may have dots of its own.
+fn part_path(stem: &Path, suffix: &str) -> PathBuf {
+    let mut name = stem.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}

@@ -1,6 +1,8 @@
 //! The one client builder, and the one translation from HTTP trouble to failure kinds.
 
 mod cookies;
+mod headers;
+mod retry;
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
@@ -11,6 +13,8 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 pub use cookies::Cookies;
+pub use headers::RequestHeaders;
+pub use retry::pause;
 
 use crate::config::HttpSettings;
 use crate::failure::{Failure, FailureKind, Result};

@@ -1,0 +1,238 @@
+//! What has to be fetched, in which order, and how each part is decrypted. Pure: no I/O.
+
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::playlist::{ByteRange, Key, Map, MediaPlaylist, PlaylistType, Segment};
+use crate::failure::{Failure, FailureKind, Result};
+
+/// AES block, and so the granularity of everything encrypted (RFC 8216 §4.3.2.4).
+const AES_BLOCK: u64 = 16;
+
+/// One media playlist as a list of things to fetch and append.
+#[derive(Debug)]
+pub struct Plan {
+    playlist: MediaPlaylist,
+    steps: Vec<Step>,
+}
+
+/// Index of a map or a segment, in the order of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Map { map: u32 },
+    Segment { segment: u32 },
+}
+
+/// One thing to fetch and append to the output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// Where it is.
+    pub url: Url,
+    /// The part of the resource, if not all of it.
+    pub byte_range: Option<ByteRange>,
+    /// How to decrypt it, if it is encrypted.
+    pub cipher: Option<Cipher>,
+    /// An initialization section, not a segment.
+    pub is_map: bool,
+    /// Media sequence number, for messages.
+    pub sequence: u64,
+}
+
+/// AES-128-CBC parameters of one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cipher {
+    /// Where the 16 bytes of key are.
+    pub key_url: Url,
+    /// Explicit, or made from the media sequence number (RFC 8216 §5.2).
+    pub iv: [u8; 16],
+}
+
+impl Plan {
+    /// Checks that the playlist can be downloaded exactly, and orders its parts.
+    ///
+    /// # Errors
+    /// `live_unsupported`, `drm_protected`, `encryption_unsupported`, `segment_missing` or
+    /// `playlist_invalid`, all before anything is fetched.
+    pub fn new(playlist: MediaPlaylist) -> Result<Plan> {
+        let invalid = |message: String| Err(Failure::new(FailureKind::PlaylistInvalid, message));
+        if !playlist.end_list && playlist.playlist_type != Some(PlaylistType::Vod) {
+            let message = "the playlist has no EXT-X-ENDLIST: it is a live stream";
+            return Err(Failure::new(FailureKind::LiveUnsupported, message));
+        }
+        if playlist.i_frames_only {
+            return invalid("the playlist holds only I-frames".into());
+        }
+        if playlist.segments.is_empty() {
+            return invalid("the playlist has no segments".into());
+        }
+        for keys in &playlist.key_sets {
+            usable_key(keys)?;
+        }
+        let mut steps = Vec::with_capacity(playlist.segments.len() + playlist.maps.len());
+        let mut current_map = None;
+        for (index, segment) in playlist.segments.iter().enumerate() {
+            check_segment(&playlist, segment)?;
+            if let Some(map) = segment.map.filter(|map| current_map != Some(*map)) {
+                current_map = Some(map);
+                steps.push(Step::Map { map });
+            }
+            // The parser's limit on segments is far below 2^32.
+            steps.push(Step::Segment { segment: index as u32 });
+        }
+        let plan = Plan { playlist, steps };
+        for index in 0..plan.len() {
+            plan.unit(index)?;
+        }
+        Ok(plan)
+    }
+
+    /// Number of units.
+    pub fn len(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// A plan is never empty.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// One unit, from 0. Built on demand: a plan of 100,000 segments stays small.
+    ///
+    /// # Errors
+    /// `url_invalid` for a key whose URI cannot be asked.
+    pub fn unit(&self, index: usize) -> Result<Unit> {
+        match self.steps[index] {
+            Step::Map { map } => {
+                let map = &self.playlist.maps[map as usize];
+                let cipher = self.cipher(map.key_set, map.sequence)?;
+                let byte_range = map.byte_range.map(|range| if cipher.is_some() { whole_blocks(range) } else { range });
+                let url = self.playlist.resolve(&map.uri)?;
+                Ok(Unit { url, byte_range, cipher, is_map: true, sequence: map.sequence })
+            }
+            Step::Segment { segment } => {
+                let segment = &self.playlist.segments[segment as usize];
+                let cipher = self.cipher(segment.key_set, segment.sequence)?;
+                let url = self.playlist.resolve(&segment.uri)?;
+                Ok(Unit { url, byte_range: segment.byte_range, cipher, is_map: false, sequence: segment.sequence })
+            }
+        }
+    }
+
+    /// Whether the unit is an initialization section.
+    pub fn is_map(&self, index: usize) -> bool {
+        matches!(self.steps[index], Step::Map { .. })
+    }
+
+    /// Whether the segments are fMP4 (they have an initialization section).
+    pub fn is_fragmented_mp4(&self) -> bool {
+        !self.playlist.maps.is_empty()
+    }
+
+    /// Sum of all segment durations, in seconds.
+    pub fn duration_seconds(&self) -> f64 {
+        self.playlist.duration_seconds()
+    }
+
+    /// Says whether two plans make the same file byte by byte, as far as a playlist can tell.
+    /// Hosts and queries are left out: signed URLs change from one request to the next.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let text = |hash: &mut Sha256, text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        let path = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
+        for step in &self.steps {
+            let (uri, byte_range, key_set, sequence) = match *step {
+                Step::Map { map } => {
+                    let Map { uri, byte_range, key_set, sequence } = &self.playlist.maps[map as usize];
+                    (uri, byte_range, *key_set, *sequence)
+                }
+                Step::Segment { segment } => {
+                    let Segment { uri, byte_range, key_set, sequence, .. } = &self.playlist.segments[segment as usize];
+                    (uri, byte_range, *key_set, *sequence)
+                }
+            };
+            let uri = match Url::parse(uri) {
+                Ok(absolute) => absolute.path().to_owned(),
+                Err(_) => path(uri),
+            };
+            text(&mut hash, &uri);
+            let (offset, length) = byte_range.map_or((0, 0), |range| (range.offset, range.length));
+            hash.update(offset.to_le_bytes());
+            hash.update(length.to_le_bytes());
+            hash.update(sequence.to_le_bytes());
+            for key in self.playlist.keys(key_set) {
+                text(&mut hash, &key.method);
+                text(&mut hash, &hex::encode(key.iv.unwrap_or_default()));
+            }
+        }
+        hex::encode(&hash.finalize()[..16])
+    }
+
+    fn cipher(&self, key_set: u32, sequence: u64) -> Result<Option<Cipher>> {
+        let Some(key) = usable_key(self.playlist.keys(key_set))? else { return Ok(None) };
+        let uri = key.uri.as_deref().unwrap_or_default();
+        let key_url = crate::http::parse_url(uri).map_err(|failure| failure.at("the key's URI"))?;
+        let iv = key.iv.unwrap_or_else(|| u128::from(sequence).to_be_bytes());
+        Ok(Some(Cipher { key_url, iv }))
+    }
+}
+
+/// What a segment must fulfil so that the file has no hole and no garbage.
+fn check_segment(playlist: &MediaPlaylist, segment: &Segment) -> Result<()> {
+    if segment.gap {
+        let message = format!("segment {} is declared absent (EXT-X-GAP)", segment.sequence);
+        return Err(Failure::new(FailureKind::SegmentMissing, message));
+    }
+    let encrypted = !playlist.keys(segment.key_set).is_empty();
+    if let Some(range) = segment.byte_range.filter(|range| encrypted && range.length % AES_BLOCK != 0) {
+        let message =
+            format!("segment {}: its byte range of {} bytes is not a multiple of 16", segment.sequence, range.length);
+        return Err(Failure::new(FailureKind::PlaylistInvalid, message));
+    }
+    Ok(())
+}
+
+/// Some packagers declare the clear size of an encrypted initialization section.
+fn whole_blocks(range: ByteRange) -> ByteRange {
+    ByteRange { offset: range.offset, length: range.length.next_multiple_of(AES_BLOCK) }
+}
+
+/// The key to decrypt with: AES-128 with the identity format. `None` when nothing is encrypted.
+fn usable_key(keys: &[Key]) -> Result<Option<&Key>> {
+    if keys.is_empty() {
+        return Ok(None);
+    }
+    let identity = keys.iter().find(|key| key.key_format.eq_ignore_ascii_case("identity"));
+    if let Some(key) = identity
+        && &*key.method == "AES-128"
+        && !key.uri.as_deref().is_some_and(|uri| uri.starts_with("skd:"))
+    {
+        return Ok(Some(key));
+    }
+    // Every one of them is unusable; the first names the system.
+    let key = identity.unwrap_or(&keys[0]);
+    let fair_play = key.uri.as_deref().is_some_and(|uri| uri.starts_with("skd:"));
+    let system = match key.key_format.to_ascii_lowercase().as_str() {
+        _ if fair_play => Some("FairPlay"),
+        "com.apple.streamingkeydelivery" => Some("FairPlay"),
+        "com.microsoft.playready" | "urn:uuid:9a04f079-9840-4286-ab92-e65be0885f95" => Some("PlayReady"),
+        "urn:uuid:edef8ba9-79d6-4ace-a3c8-27dcd51d21ed" => Some("Widevine"),
+        "identity" => None,
+        _ => Some("an unknown DRM system"),
+    };
+    let (method, format) = (&key.method, &key.key_format);
+    if let Some(system) = system {
+        let message = format!(
+            "the stream is protected by {system} (METHOD={method}, KEYFORMAT={format:?}); DRM is not worked around"
+        );
+        return Err(Failure::new(FailureKind::DrmProtected, message));
+    }
+    if method.starts_with("SAMPLE-AES") {
+        let message = format!("the stream is protected (METHOD={method}); DRM is not worked around");
+        return Err(Failure::new(FailureKind::DrmProtected, message));
+    }
+    let message = format!("the stream is encrypted with METHOD={method}; only AES-128 is supported");
+    Err(Failure::new(FailureKind::EncryptionUnsupported, message))
+}

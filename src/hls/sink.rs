@@ -1,0 +1,223 @@
+//! The `.part` file: bytes land in order, the journal follows, the name comes last.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::buffer::Block;
+use super::journal::{Journal, Position};
+use super::sniff::{MediaKind, SNIFF_BYTES};
+use crate::failure::{Failure, FailureKind, Result};
+
+/// How often the part is synced to disk while it grows: what a power loss may cost.
+const SYNC_EVERY: Duration = Duration::from_secs(30);
+/// How long an earlier attempt of this process may still hold the part.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+
+/// One growing file. Every method runs blocking file calls on the blocking pool.
+pub struct Sink {
+    inner: Arc<Inner>,
+    /// Where the unit that is being written begins.
+    committed: Position,
+    /// Where the next byte goes.
+    offset: u64,
+    last_sync: Instant,
+}
+
+struct Inner {
+    path: PathBuf,
+    file: File,
+    journal: Journal,
+}
+
+/// The journal's path beside a part.
+pub fn journal_path(part: &Path) -> PathBuf {
+    let mut name = part.as_os_str().to_owned();
+    name.push(".journal");
+    PathBuf::from(name)
+}
+
+impl Sink {
+    /// Opens `part` and its journal and cuts the part to what the journal vouches for. Holds a lock
+    /// on the part, so that two downloads never write into one file.
+    ///
+    /// # Errors
+    /// `disk_full`, `disk_failed`.
+    pub async fn open(part: &Path, fingerprint: String) -> Result<Sink> {
+        let path = part.to_owned();
+        blocking(move || {
+            let failed = |error| Failure::disk(format_args!("opening {}", path.display()), error);
+            let file =
+                File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+            lock(&file, &path)?;
+            let (journal, mut position) = Journal::open(&journal_path(&path), fingerprint).map_err(failed)?;
+            if file.metadata().map_err(failed)?.len() < position.offset {
+                position = Position::default();
+            }
+            file.set_len(position.offset).map_err(failed)?;
+            let inner = Arc::new(Inner { path, file, journal });
+            Ok(Sink { inner, committed: position, offset: position.offset, last_sync: Instant::now() })
+        })
+        .await
+    }
+
+    /// Index of the first unit that is still to be written.
+    pub fn next(&self) -> usize {
+        self.committed.next
+    }
+
+    /// Bytes written.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The unit that is being written begins anew.
+    pub fn start_over(&mut self) {
+        self.offset = self.committed.offset;
+    }
+
+    /// Appends blocks; with `complete` the unit ends with them and is recorded.
+    ///
+    /// # Errors
+    /// `disk_full`, `disk_failed`.
+    pub async fn write(&mut self, blocks: Vec<Block>, complete: bool) -> Result<()> {
+        let inner = self.inner.clone();
+        let start = self.offset;
+        let end = start + blocks.iter().map(|block| block.bytes.len() as u64).sum::<u64>();
+        let position = complete.then_some(Position { next: self.committed.next + 1, offset: end });
+        let sync = complete && self.last_sync.elapsed() >= SYNC_EVERY;
+        blocking(move || {
+            let failed = |error| Failure::disk(format_args!("writing {}", inner.path.display()), error);
+            let mut at = start;
+            for block in blocks {
+                inner.file.write_all_at(&block.bytes, at).map_err(failed)?;
+                at += block.bytes.len() as u64;
+            }
+            if let Some(position) = position {
+                inner.journal.record(position).map_err(failed)?;
+                if sync {
+                    inner.file.sync_data().map_err(failed)?;
+                    inner.journal.record_durable(position).map_err(failed)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        self.offset = end;
+        self.committed = position.unwrap_or(self.committed);
+        if sync {
+            self.last_sync = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Reads the first `length` bytes of the file.
+    ///
+    /// # Errors
+    /// `disk_failed`, also when the file is shorter.
+    pub async fn start(&self, length: usize) -> Result<Vec<u8>> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let mut bytes = vec![0; length];
+            let read = inner.file.read_exact_at(&mut bytes, 0);
+            read.map_err(|error| Failure::disk(format_args!("reading {}", inner.path.display()), error))?;
+            Ok(bytes)
+        })
+        .await
+    }
+
+    /// Cuts off what a broken attempt may have left behind the end. The part is whole now.
+    ///
+    /// # Errors
+    /// `disk_full`, `disk_failed`.
+    pub async fn finish(self) -> Result<()> {
+        let Sink { inner, offset, .. } = self;
+        blocking(move || {
+            let failed = |error| Failure::disk(format_args!("finishing {}", inner.path.display()), error);
+            inner.file.set_len(offset).map_err(failed)
+        })
+        .await
+    }
+}
+
+/// What a part holds, told by its first bytes.
+///
+/// # Errors
+/// `disk_failed`, or `segment_invalid` when it is no media.
+pub async fn kind_of(part: &Path) -> Result<MediaKind> {
+    let path = part.to_owned();
+    blocking(move || {
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut bytes));
+        read.map_err(|error| Failure::disk(format_args!("reading {}", path.display()), error))?;
+        MediaKind::of(&bytes).map_err(|failure| failure.at(path.display()))
+    })
+    .await
+}
+
+/// Takes the lock on a part. A write of an attempt that was cut off may still be under way in this
+/// process; it ends by itself.
+fn lock(file: &File, path: &Path) -> Result<()> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50))
+            }
+            Err(std::fs::TryLockError::WouldBlock) => {
+                let message = format!("{}: another download is writing to it", path.display());
+                return Err(Failure::new(FailureKind::DiskFailed, message));
+            }
+            Err(std::fs::TryLockError::Error(error)) => {
+                return Err(Failure::disk(format_args!("locking {}", path.display()), error));
+            }
+        }
+    }
+}
+
+/// Runs blocking file calls on the blocking pool.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failure::new(FailureKind::Internal, format!("a file task ended early: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hls::buffer::Budget;
+    use crate::metrics::Metrics;
+
+    fn blocks(budget: &Budget, text: &[u8]) -> Vec<Block> {
+        let mut block = budget.block();
+        block.bytes.extend_from_slice(text);
+        vec![block]
+    }
+
+    #[tokio::test]
+    async fn only_recorded_units_survive_a_kill() {
+        let budget = Budget::new(1 << 20, Metrics::new());
+        let directory = tempfile::tempdir().unwrap();
+        let part = directory.path().join("a.part");
+        let mut sink = Sink::open(&part, "f".into()).await.unwrap();
+        sink.write(blocks(&budget, b"one"), true).await.unwrap();
+        sink.write(blocks(&budget, b"tw"), false).await.unwrap();
+        drop(sink);
+        assert_eq!(std::fs::read(&part).unwrap(), b"onetw");
+        let mut sink = Sink::open(&part, "f".into()).await.unwrap();
+        assert_eq!((sink.next(), sink.offset()), (1, 3));
+        assert_eq!(std::fs::read(&part).unwrap(), b"one");
+        sink.write(blocks(&budget, b"long and wrong"), false).await.unwrap();
+        sink.start_over();
+        sink.write(blocks(&budget, b"two"), true).await.unwrap();
+        sink.finish().await.unwrap();
+        assert_eq!(std::fs::read(&part).unwrap(), b"onetwo");
+        let other = Sink::open(&part, "other plan".into()).await.unwrap();
+        assert_eq!((other.next(), other.offset()), (0, 0));
+    }
+}

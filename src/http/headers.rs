@@ -1,0 +1,93 @@
+//! Which headers go with which request of one stream.
+
+use std::sync::Arc;
+
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
+use url::{Origin, Url};
+
+use super::Cookies;
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Headers for a stream and everything below it (playlists, keys, segments).
+#[derive(Debug, Clone)]
+pub struct RequestHeaders {
+    /// For every host: players send these (Referer, User-Agent) to the media hosts too.
+    everywhere: HeaderMap,
+    /// Credentials: only for the origin that they were given for.
+    credentials: HeaderMap,
+    origin: Origin,
+    cookies: Arc<Cookies>,
+}
+
+impl RequestHeaders {
+    /// `pairs` were given for `url`.
+    ///
+    /// # Errors
+    /// `manifest_invalid` for what is not a header.
+    pub fn new(url: &Url, pairs: &[(String, String)], cookies: Arc<Cookies>) -> Result<Self> {
+        let mut headers = RequestHeaders {
+            everywhere: HeaderMap::new(),
+            credentials: HeaderMap::new(),
+            origin: url.origin(),
+            cookies,
+        };
+        for (name, value) in pairs {
+            let invalid = |_| Failure::new(FailureKind::ManifestInvalid, format!("{name:?} is not a valid header"));
+            let header = HeaderName::try_from(name).map_err(|error| invalid(error.to_string()))?;
+            let mut value = HeaderValue::try_from(value).map_err(|error| invalid(error.to_string()))?;
+            if header == AUTHORIZATION || header == COOKIE {
+                value.set_sensitive(true);
+                headers.credentials.append(header, value);
+            } else {
+                headers.everywhere.append(header, value);
+            }
+        }
+        Ok(headers)
+    }
+
+    /// The headers of a request for `url`.
+    pub fn for_url(&self, url: &Url) -> HeaderMap {
+        let mut headers = self.everywhere.clone();
+        if url.origin() == self.origin {
+            headers.extend(self.credentials.clone());
+        }
+        if !headers.contains_key(COOKIE)
+            && let Some(cookie) = self.cookies.header_for(url, jiff::Timestamp::now().as_second())
+        {
+            headers.insert(COOKIE, cookie);
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_stay_at_their_origin() {
+        let url = Url::parse("https://learn.example.com/a.m3u8").unwrap();
+        let pairs =
+            [("Referer".to_owned(), "https://x/".to_owned()), ("authorization".to_owned(), "Bearer t".to_owned())];
+        let cookies = Arc::new(Cookies::parse(".example.com\tTRUE\t/\tFALSE\t0\ts\tv\n"));
+        let headers = RequestHeaders::new(&url, &pairs, cookies).unwrap();
+        let names = |url: &str| {
+            let map = headers.for_url(&Url::parse(url).unwrap());
+            let mut names: Vec<String> = map.keys().map(ToString::to_string).collect();
+            names.sort();
+            names.join(" ")
+        };
+        assert_eq!(names("https://learn.example.com/k"), "authorization cookie referer");
+        assert_eq!(names("https://cdn.example.com/k"), "cookie referer");
+        assert_eq!(names("https://learn.example.com:444/k"), "cookie referer");
+        assert_eq!(names("https://cdn.example.net/k"), "referer");
+        assert!(!format!("{headers:?}").contains("Bearer t"));
+    }
+
+    #[test]
+    fn what_is_no_header_is_refused() {
+        let url = Url::parse("https://h/").unwrap();
+        let pairs = [("X\n".to_owned(), "v".to_owned())];
+        assert!(RequestHeaders::new(&url, &pairs, Arc::default()).is_err());
+    }
+}
