@@ -17,7 +17,7 @@ pub(super) struct MediaReader {
     pending: Pending,
     /// Line of EXT-X-MEDIA-SEQUENCE.
     sequence_line: Option<u32>,
-    /// Line of a second or late EXT-X-MEDIA-SEQUENCE: which segments it numbers is a guess.
+    /// Line of an unreadable, second or late EXT-X-MEDIA-SEQUENCE: how segments count is a guess.
     sequence_doubt: Option<u32>,
 }
 
@@ -198,20 +198,27 @@ impl MediaReader {
         }
     }
 
-    /// EXT-X-MEDIA-SEQUENCE: the number of the first segment. It makes the implicit IV, so a number
-    /// that cannot be read is an error.
+    /// EXT-X-MEDIA-SEQUENCE: the number of the first segment. It makes the implicit IV: doubt about
+    /// it is an error once a key needs it.
     pub(super) fn media_sequence(&mut self, value: &[u8], reading: &mut Reading) -> Result<()> {
-        let sequence = integer(value)
-            .ok_or_else(|| reading.invalid(format!("EXT-X-MEDIA-SEQUENCE: {} is no number", quoted(value))))?;
-        let late = !self.playlist.segments.is_empty();
-        let again = self.sequence_line.is_some();
-        if sequence != self.playlist.media_sequence && (late || again) {
+        let doubt = match integer(value) {
+            Some(sequence) => {
+                let first = self.playlist.segments.is_empty() && self.sequence_line.is_none();
+                let same = sequence == self.playlist.media_sequence;
+                self.playlist.media_sequence = sequence;
+                (!first && !same)
+                    .then(|| "is not the first, or behind a segment: it counts for the whole playlist".to_owned())
+            }
+            None if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                return Err(reading.invalid("EXT-X-MEDIA-SEQUENCE overflows"));
+            }
+            None => Some(format!("{} is no number: left out", quoted(value))),
+        };
+        if let Some(doubt) = doubt {
+            reading.note(format!("EXT-X-MEDIA-SEQUENCE: {doubt}"));
             self.sequence_doubt = Some(reading.line);
-            reading
-                .note("EXT-X-MEDIA-SEQUENCE is not the first, or behind a segment: it counts for the whole playlist");
         }
         self.sequence_line = Some(reading.line);
-        self.playlist.media_sequence = sequence;
         Ok(())
     }
 
@@ -242,7 +249,7 @@ impl MediaReader {
             && self.keys.any_implicit_iv()
         {
             reading.line = line;
-            let what = "EXT-X-MEDIA-SEQUENCE is not the first, or behind a segment, and the IV of a key depends on it";
+            let what = "EXT-X-MEDIA-SEQUENCE is no number, not the first, or behind a segment, and an IV depends on it";
             return Err(reading.invalid(what));
         }
         let mut playlist = self.playlist;

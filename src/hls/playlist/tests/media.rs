@@ -254,15 +254,24 @@ fn what_has_no_uri_is_noted() {
 }
 
 #[test]
-fn a_media_sequence_that_cannot_be_read_is_an_error() {
-    for value in ["", "x", "-1", "1.5", "18446744073709551616", "+1"] {
-        let result = try_media(&format!("#EXT-X-MEDIA-SEQUENCE:{value}\n#EXTINF:1,\na"));
-        assert_fails(result, PlaylistInvalid, "line 2: EXT-X-MEDIA-SEQUENCE");
-    }
+fn a_media_sequence_that_overflows_is_an_error() {
+    let result = try_media("#EXT-X-MEDIA-SEQUENCE:18446744073709551616\n#EXTINF:1,\na");
+    assert_fails(result, PlaylistInvalid, "line 2: EXT-X-MEDIA-SEQUENCE overflows");
     let result = try_media(&format!("#EXT-X-MEDIA-SEQUENCE:{}\n#EXTINF:1,\na", u64::MAX));
     assert_fails(result, PlaylistInvalid, "line 2: EXT-X-MEDIA-SEQUENCE: the numbers of the segments overflow");
     let playlist = media(&format!("#EXT-X-MEDIA-SEQUENCE: {}\n#EXTINF:1,\na", u64::MAX - 1));
     assert_eq!(playlist.segments[0].sequence, u64::MAX - 1);
+}
+
+#[test]
+fn an_unreadable_media_sequence_is_an_error_only_when_an_iv_depends_on_it() {
+    for value in ["", "x", "-1", "1.5", "+1"] {
+        let playlist = media(&format!("#EXT-X-MEDIA-SEQUENCE:{value}\n#EXTINF:1,\na"));
+        assert_eq!((playlist.segments[0].sequence, playlist.diagnostics[0].line), (0, 2), "{value}");
+        let key = "#EXT-X-KEY:METHOD=AES-128,URI=\"k\"";
+        let result = try_media(&format!("{key}\n#EXT-X-MEDIA-SEQUENCE:{value}\n#EXTINF:1,\na"));
+        assert_fails(result, PlaylistInvalid, "line 3: EXT-X-MEDIA-SEQUENCE is no number");
+    }
 }
 
 #[test]
@@ -273,7 +282,7 @@ fn a_late_media_sequence_is_an_error_only_when_an_iv_depends_on_it() {
     assert_eq!(playlist.diagnostics[0].line, 4);
     assert!(try_media(&format!("#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0x1\n{late}")).is_ok());
     let result = try_media(&format!("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n{late}"));
-    assert_fails(result, PlaylistInvalid, "line 5: EXT-X-MEDIA-SEQUENCE is not the first");
+    assert_fails(result, PlaylistInvalid, "line 5: EXT-X-MEDIA-SEQUENCE is no number, not the first");
 }
 
 #[test]
