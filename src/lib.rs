@@ -21,6 +21,10 @@
 
 pub mod cli;
 pub mod admin;
+//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`], [`child`]
+#![deny(unsafe_code)]
+
+pub mod child;
 pub mod config;
 pub mod enroll;
 pub mod failure;
