@@ -11,6 +11,7 @@
 //! * [`hls`]: playlist to one exact file
 //! * [`cli`]: what the commands show
 //! * [`report`]: finalize call, progress and status events
+//! * [`media`]: names on disk, and files that are fetched as they are
 //!
 //! and what they all use:
 //!
@@ -33,6 +34,7 @@ pub mod hook;
 pub mod http;
 pub mod job;
 pub mod logging;
+pub mod media;
 pub mod metrics;
 pub mod progress;
 pub mod queue;

@@ -1,0 +1,3 @@
+//! What a lecture is on disk.
+
+pub mod names;
