@@ -1,3 +1,122 @@
 //! Course URL in, [`Course`] out.
+//!
+//! * `direct`: the URL is a playlist itself
+//! * `catalog`: the operator's catalogue is asked over HTTP
+//! * `command`: a program of the operator's is run
+//!
+//! and the two documents that catalogue and command answer with: `manifest` (ours) and
+//! `info_json` (what `yt-dlp -J` prints), both read through `json`.
+
+mod catalog;
+mod command;
 mod course;
+mod direct;
+mod info_json;
+mod json;
+mod manifest;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use url::Url;
+
+use crate::config::{HttpSettings, ResolverKind, ResolverSettings};
+use crate::failure::{Context, Failure, FailureKind, Result};
+use crate::http::{self, Cookies, Protocol, shown};
+
 pub use course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
+
+use catalog::Catalog;
+use command::CommandResolver;
+use direct::Direct;
+
+/// Largest manifest or info JSON, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 16 << 20;
+/// Attempts at one request, within the resolver's time limit.
+const REQUEST_ATTEMPTS: u32 = 3;
+
+/// Finds out what a course consists of, in the way that is configured.
+pub struct Resolver {
+    kind: ResolverKind,
+    direct: Direct,
+    catalog: Option<Catalog>,
+    command: Option<CommandResolver>,
+    timeout: Duration,
+}
+
+impl Resolver {
+    /// Builds the resolver and reads the cookies file. Asks nobody yet.
+    ///
+    /// # Errors
+    /// When the cookies file cannot be read, the catalogue's token is not fit for a header, or the
+    /// HTTP client cannot be built.
+    pub fn new(settings: &ResolverSettings, http: &HttpSettings) -> Result<Resolver> {
+        let client = http::client(http, Protocol::Any)?;
+        let cookies = settings.cookies_file.as_deref().map(Cookies::load).transpose()?.unwrap_or_default();
+        let catalog = settings
+            .catalog_endpoint
+            .as_ref()
+            .map(|endpoint| Catalog::new(&client, endpoint, settings.catalog_token.as_ref(), &cookies))
+            .transpose()?;
+        Ok(Resolver {
+            kind: settings.kind,
+            direct: Direct { client, cookies },
+            catalog,
+            command: CommandResolver::new(&settings.command, settings.timeout),
+            timeout: settings.timeout,
+        })
+    }
+
+    /// Resolves a course. May be asked again for the same course: signed URLs expire.
+    ///
+    /// # Errors
+    /// The failure names the course URL; its kind says whether another attempt can help. Dropping
+    /// the future stops the request or kills the command.
+    pub async fn resolve(&self, course_url: &Url) -> Result<Course> {
+        http::check_url(course_url)?;
+        let kind = match self.kind {
+            ResolverKind::Auto if direct::is_playlist_path(course_url) => ResolverKind::Direct,
+            ResolverKind::Auto if self.catalog.is_some() => ResolverKind::Catalog,
+            ResolverKind::Auto if self.command.is_some() => ResolverKind::Command,
+            ResolverKind::Auto => ResolverKind::Direct,
+            configured => configured,
+        };
+        let missing = |setting: &str| Failure::new(FailureKind::Internal, format!("{setting} is not configured"));
+        let course = match kind {
+            ResolverKind::Catalog => {
+                let catalog = self.catalog.as_ref().ok_or_else(|| missing("resolver.catalog_endpoint"))?;
+                self.within(FailureKind::CatalogUnavailable, catalog.resolve(course_url)).await
+            }
+            ResolverKind::Command => {
+                let command = self.command.as_ref().ok_or_else(|| missing("resolver.command"))?;
+                command.resolve(course_url).await
+            }
+            ResolverKind::Auto | ResolverKind::Direct => {
+                self.within(FailureKind::TimedOut, self.direct.resolve(course_url)).await
+            }
+        };
+        course.at(|| format_args!("resolving {}", shown(course_url)).to_string())
+    }
+
+    async fn within(&self, kind: FailureKind, work: impl Future<Output = Result<Course>>) -> Result<Course> {
+        let late = |_| Failure::new(kind, format!("no answer within {} s", self.timeout.as_secs_f64()));
+        tokio::time::timeout(self.timeout, work).await.map_err(late)?
+    }
+}
+
+/// Runs a request again while its failure says that this may help. The pause doubles, with full
+/// jitter, and is at least what the server asks for.
+async fn with_retries<T, F: Future<Output = Result<T>>>(request: impl Fn() -> F) -> Result<T> {
+    let mut attempt = 1;
+    loop {
+        match request().await {
+            Err(failure) if failure.kind.retry_request() && attempt < REQUEST_ATTEMPTS => {
+                let pause = http::backoff(attempt, Duration::from_millis(250), Duration::from_secs(5));
+                tokio::time::sleep(pause.max(failure.retry_after.unwrap_or_default())).await;
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
