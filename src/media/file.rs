@@ -1,0 +1,343 @@
+//! One plain file over HTTP: captions, assets, lectures that are not HLS.
+//!
+//! Bytes go to `<name>.part`, which is renamed when it is whole. Beside it `<name>.part.meta`
+//! says which version of the resource they are of, so that the rest can be asked for (RFC 9110
+//! §13.1.5, §14). The name and length of the `.part` are the whole journal: bytes that a crash
+//! took are asked for again.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_RANGE, RANGE};
+use reqwest::{Client, Response, StatusCode};
+use tokio::fs::File;
+use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::resume::{ContentRange, Meta};
+use crate::failure::{Failure, FailureKind, Result};
+use crate::http::{backoff, request_failure, shown, status_failure};
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+
+mod resume;
+#[cfg(test)]
+mod tests;
+
+/// Bytes that are written at once.
+const WRITE_BYTES: usize = 512 * 1024;
+/// An attempt that brought this much does not count against the attempts.
+const WORTHWHILE_BYTES: u64 = 4 << 20;
+/// Longest pause that a server's `Retry-After` can impose; beyond it the job as a whole waits.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
+
+/// What is accepted as a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileLimits {
+    /// Largest file.
+    pub max_bytes: u64,
+    /// Attempts without notable progress, 1 and up.
+    pub attempts: u32,
+    /// Whether a file of no bytes is one.
+    pub may_be_empty: bool,
+}
+
+impl FileLimits {
+    /// Subtitles.
+    pub const CAPTION: FileLimits = FileLimits { max_bytes: 64 << 20, attempts: 4, may_be_empty: true };
+    /// Slides, exercises, archives.
+    pub const ASSET: FileLimits = FileLimits { max_bytes: 16 << 30, attempts: 5, may_be_empty: true };
+    /// A lecture that is one file.
+    pub const STREAM: FileLimits = FileLimits { max_bytes: 64 << 30, attempts: 5, may_be_empty: false };
+}
+
+/// How files are fetched: what the requests of one lecture have in common.
+pub struct FileFetch<'a> {
+    /// Follows redirects and bounds silence.
+    pub client: &'a Client,
+    /// Sent with every request.
+    pub headers: &'a HeaderMap,
+    pub limits: FileLimits,
+    pub progress: &'a Progress,
+    pub metrics: &'a Metrics,
+    pub cancel: &'a CancellationToken,
+}
+
+/// Why an attempt ended without a file.
+enum Attempt {
+    Failed(Failure),
+    /// What is on disk is of no use: the next attempt begins at 0.
+    StartOver(Failure),
+}
+
+impl From<Failure> for Attempt {
+    fn from(failure: Failure) -> Self {
+        Attempt::Failed(failure)
+    }
+}
+
+impl FileFetch<'_> {
+    /// Fetches `url` to `destination`, whose directory exists. Returns the size in bytes. A file
+    /// that is there already is done. What has arrived stays for the next call, also when the
+    /// future is dropped.
+    ///
+    /// # Errors
+    /// What the requests met, [`FailureKind::HttpRejected`] for an HTML page in place of the file,
+    /// [`FailureKind::BodyTooLarge`], [`FailureKind::Interrupted`] when cancelled, or a failure of
+    /// the disk.
+    pub async fn fetch(&self, url: &Url, destination: &Path) -> Result<u64> {
+        crate::http::check_url(url)?;
+        let part = suffixed(destination, ".part");
+        let meta = suffixed(destination, ".part.meta");
+        if let Ok(done) = tokio::fs::metadata(destination).await
+            && done.is_file()
+        {
+            // A crash between rename and removal leaves the second file.
+            remove(&meta).await?;
+            return Ok(done.len());
+        }
+        let mut transfer = Transfer { fetch: self, url, part: &part, meta: &meta, counted: None };
+        let mut attempt = 1;
+        let size = loop {
+            let before = transfer.counted.unwrap_or_default();
+            let failure = match transfer.attempt().await {
+                Ok(size) => break size,
+                Err(Attempt::Failed(failure)) if !failure.kind.retry_request() => return Err(failure),
+                Err(Attempt::Failed(failure)) => failure,
+                Err(Attempt::StartOver(failure)) => {
+                    remove(&meta).await?;
+                    failure
+                }
+            };
+            if transfer.counted.unwrap_or_default() >= before + WORTHWHILE_BYTES {
+                attempt = 1;
+            }
+            if attempt >= self.limits.attempts {
+                return Err(failure);
+            }
+            let pause = backoff(attempt, Duration::from_millis(500), Duration::from_secs(20));
+            attempt += 1;
+            let asked = failure.retry_after.unwrap_or_default();
+            if asked > MAX_RETRY_AFTER {
+                return Err(failure);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause.max(asked)) => {}
+                () = self.cancel.cancelled() => return Err(interrupted(url)),
+            }
+        };
+        publish(&part, &meta, destination).await?;
+        Ok(size)
+    }
+}
+
+fn interrupted(url: &Url) -> Failure {
+    Failure::new(FailureKind::Interrupted, format!("{}: interrupted", shown(url)))
+}
+
+/// One file on its way.
+struct Transfer<'a> {
+    fetch: &'a FileFetch<'a>,
+    url: &'a Url,
+    part: &'a Path,
+    meta: &'a Path,
+    /// Position up to which progress has been told; `None` before the first attempt.
+    counted: Option<u64>,
+}
+
+impl Transfer<'_> {
+    async fn attempt(&mut self) -> Result<u64, Attempt> {
+        let known = Meta::load(self.meta, self.url).await;
+        let have = match &known {
+            Some(_) => tokio::fs::metadata(self.part).await.map_or(0, |part| part.len()),
+            None => 0,
+        };
+        self.counted.get_or_insert(have);
+        if let Some(known) = &known
+            && known.total == Some(have)
+            && have > 0
+        {
+            // Whole, but not yet renamed.
+            return Ok(have);
+        }
+        let resume = known.filter(|_| have > 0);
+        let response = self.request(resume.as_ref(), have).await?;
+        let (start, total) = self.judge(&response, resume.as_ref(), have)?;
+        let file = open_at(self.part, start).await.map_err(|error| self.disk(error))?;
+        if start == 0 {
+            // Only now: bytes of another version must never stand under this one's validator.
+            let meta = Meta::of(self.url, response.headers(), total);
+            meta.store(self.meta).await.map_err(|error| self.disk(error))?;
+        }
+        self.receive(response, file, start, total).await
+    }
+
+    async fn request(&self, resume: Option<&Meta>, have: u64) -> Result<Response> {
+        let mut headers = self.fetch.headers.clone();
+        // Ranges count the bytes of the encoded form (RFC 9110 §14.1.2), and it would be stored as it is.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.remove(RANGE);
+        if let Some(validator) = resume.and_then(|meta| HeaderValue::from_str(&meta.validator).ok())
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes={have}-"))
+        {
+            headers.insert(RANGE, range);
+            headers.insert(IF_RANGE, validator);
+        }
+        let request = self.fetch.client.get(self.url.clone()).headers(headers);
+        tokio::select! {
+            biased;
+            () = self.fetch.cancel.cancelled() => Err(interrupted(self.url)),
+            response = request.send() => response.map_err(|error| request_failure(self.url, &error)),
+        }
+    }
+
+    /// Where the body of this answer begins, and how long the file is in all.
+    fn judge(&self, response: &Response, resume: Option<&Meta>, have: u64) -> Result<(u64, Option<u64>), Attempt> {
+        let headers = response.headers();
+        let rejected = |kind, reason: String| Failure::new(kind, format!("{}: {reason}", shown(self.url)));
+        let range = ContentRange::of(headers);
+        let (start, total) = match (response.status(), resume) {
+            (StatusCode::OK, _) => (0, response.content_length()),
+            (StatusCode::PARTIAL_CONTENT, Some(meta)) => {
+                let fits = range.filter(|range| range.start == Some(have) && range.continues(meta));
+                let Some(total) = fits.filter(|_| meta.still_is(headers)).and_then(|range| range.total) else {
+                    let reason = "the server continued another file than it began".to_owned();
+                    return Err(Attempt::StartOver(rejected(FailureKind::BodyTruncated, reason)));
+                };
+                if response.content_length().is_some_and(|length| have.checked_add(length) != Some(total)) {
+                    let reason = "Content-Length and Content-Range contradict each other".to_owned();
+                    return Err(Attempt::StartOver(rejected(FailureKind::BodyTruncated, reason)));
+                }
+                (have, Some(total))
+            }
+            (StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
+                let reason = format!("the server has no byte {have} any more");
+                return Err(Attempt::StartOver(rejected(FailureKind::BodyTruncated, reason)));
+            }
+            (status, _) => return Err(status_failure(self.url, status, headers).into()),
+        };
+        self.check_type(headers)?;
+        if total.is_some_and(|total| total > self.fetch.limits.max_bytes) {
+            return Err(self.too_large().into());
+        }
+        Ok((start, total))
+    }
+
+    /// Refuses pages in place of files, and bodies that are encoded although nobody asked.
+    fn check_type(&self, headers: &HeaderMap) -> Result<()> {
+        let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
+        let name = self.part.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        let rejected =
+            |reason: String| Err(Failure::new(FailureKind::HttpRejected, format!("{}: {reason}", shown(self.url))));
+        let is_page = text(CONTENT_TYPE).trim_start().to_ascii_lowercase().starts_with("text/html");
+        if is_page && ![".html", ".htm", ".xhtml"].iter().any(|extension| name.ends_with(extension)) {
+            return rejected("the server answered an HTML page in place of the file".into());
+        }
+        let encoding = text(CONTENT_ENCODING).trim().to_ascii_lowercase();
+        // Servers call an archive "gzip encoded" when they mean that it is one.
+        let is_archive = name.ends_with("gz");
+        if !matches!(encoding.as_str(), "" | "identity") && !is_archive {
+            return rejected(format!("the body is encoded ({encoding}) although that was not asked for"));
+        }
+        Ok(())
+    }
+
+    async fn receive(
+        &mut self,
+        mut response: Response,
+        mut file: BufWriter<File>,
+        start: u64,
+        total: Option<u64>,
+    ) -> Result<u64, Attempt> {
+        let mut position = start;
+        let ended = loop {
+            let chunk = tokio::select! {
+                biased;
+                () = self.fetch.cancel.cancelled() => break Err(interrupted(self.url)),
+                chunk = response.chunk() => chunk,
+            };
+            let chunk = match chunk {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(request_failure(self.url, &error)),
+            };
+            position += chunk.len() as u64;
+            if position > self.fetch.limits.max_bytes {
+                break Err(self.too_large());
+            }
+            if let Err(error) = file.write_all(&chunk).await {
+                break Err(self.disk(error));
+            }
+            self.count(chunk.len() as u64, position);
+        };
+        // What arrived before a failure is kept for the next attempt.
+        file.flush().await.map_err(|error| self.disk(error))?;
+        ended?;
+        let truncated =
+            |reason: String| Failure::new(FailureKind::BodyTruncated, format!("{}: {reason}", shown(self.url)));
+        if let Some(total) = total
+            && position != total
+        {
+            let failure = truncated(format!("{position} of {total} bytes"));
+            return Err(if position < total { Attempt::Failed(failure) } else { Attempt::StartOver(failure) });
+        }
+        if position == 0 && !self.fetch.limits.may_be_empty {
+            let reason = format!("{}: the file is empty", shown(self.url));
+            return Err(Failure::new(FailureKind::SegmentInvalid, reason).into());
+        }
+        Ok(position)
+    }
+
+    fn count(&mut self, received: u64, position: u64) {
+        self.fetch.metrics.received_bytes.inc_by(received);
+        self.fetch.metrics.written_bytes.inc_by(received);
+        let counted = self.counted.unwrap_or_default();
+        if position > counted {
+            self.fetch.progress.add_bytes(position - counted);
+            self.counted = Some(position);
+        }
+    }
+
+    fn too_large(&self) -> Failure {
+        let limit = self.fetch.limits.max_bytes;
+        Failure::new(FailureKind::BodyTooLarge, format!("{}: more than {limit} bytes", shown(self.url)))
+    }
+
+    fn disk(&self, error: std::io::Error) -> Failure {
+        Failure::disk(format_args!("writing {}", self.part.display()), error)
+    }
+}
+
+/// Opens the `.part` for writing at `start`, without what stood behind it.
+async fn open_at(part: &Path, start: u64) -> std::io::Result<BufWriter<File>> {
+    let mut file = File::options().write(true).create(true).truncate(false).open(part).await?;
+    file.set_len(start).await?;
+    file.seek(std::io::SeekFrom::Start(start)).await?;
+    Ok(BufWriter::with_capacity(WRITE_BYTES, file))
+}
+
+/// Gives the whole file its name, so that it is there after a power loss too.
+async fn publish(part: &Path, meta: &Path, destination: &Path) -> Result<()> {
+    let directory = destination.parent().unwrap_or(Path::new("/")).to_owned();
+    let disk = |error| Failure::disk(format_args!("publishing {}", destination.display()), error);
+    File::open(part).await.map_err(disk)?.sync_all().await.map_err(disk)?;
+    tokio::fs::rename(part, destination).await.map_err(disk)?;
+    File::open(directory).await.map_err(disk)?.sync_all().await.map_err(disk)?;
+    remove(meta).await
+}
+
+async fn remove(path: &Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Failure::disk(format_args!("removing {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
