@@ -12,6 +12,7 @@
 //! * [`cli`]: what the commands show
 //! * [`report`]: finalize call, progress and status events
 //! * [`media`]: names on disk, and files that are fetched as they are
+//! * [`remux`]: .ts to .mp4 without re-encoding
 //!
 //! and what they all use:
 //!
@@ -40,6 +41,7 @@ pub mod progress;
 pub mod queue;
 pub mod redis_client;
 pub mod report;
+pub mod remux;
 pub mod resolver;
 pub mod serve;
 pub mod store;
