@@ -13,6 +13,7 @@
 //! * [`report`]: finalize call, progress and status events
 //! * [`media`]: names on disk, and files that are fetched as they are
 //! * [`remux`]: .ts to .mp4 without re-encoding
+//! * [`delivery`]: the course folder to its destination, whole or not at all
 //!
 //! and what they all use:
 //!
@@ -29,6 +30,7 @@ pub mod admin;
 pub mod child;
 pub mod config;
 pub mod enroll;
+pub mod delivery;
 pub mod failure;
 pub mod hls;
 pub mod hook;

@@ -1,0 +1,205 @@
+//! The steps of one delivery.
+//!
+//! 1. The tree is synced; across file systems it is copied to a hidden name at the destination.
+//! 2. `delivery.json` says which directory gets which name.
+//! 3. The directory gets its name by one rename that replaces nothing.
+//! 4. The source, if it was copied, is renamed to a hidden name and removed.
+//!
+//! A crash before 3 leaves the source whole: the next call begins again. After 3, the directory at
+//! the destination is the one that `delivery.json` names: the next call only finishes 4.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Component, Path};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+
+use super::receipt::{Identity, Plan};
+use super::{FolderDelivery, Receipt, failure, tree};
+use crate::failure::{Failure, FailureKind, Result};
+use crate::job::TaskId;
+
+pub fn deliver(
+    delivery: &FolderDelivery,
+    sandbox: &Path,
+    folder: &str,
+    task_id: TaskId,
+    stop: &AtomicBool,
+) -> Result<Receipt> {
+    let names = Names::new(folder, task_id)?;
+    let destination = &delivery.directory;
+    fs::create_dir_all(destination)
+        .map_err(|error| failure(format_args!("making {}", destination.display()), error))?;
+    let copied = destination.join(&names.partial);
+    tree::remove(&copied)?;
+    if let Some(receipt) = delivered(delivery, sandbox)? {
+        finish(sandbox, folder, destination, &names)?;
+        return Ok(receipt);
+    }
+    let source = sandbox.join(folder);
+    match look(&source)? {
+        Some(found) if found.is_dir() => {}
+        Some(_) => return Err(refused(format!("{} is not a directory", source.display()))),
+        None => return Err(refused(format!("{} is missing", source.display()))),
+    }
+    tree::sync(&source, stop)?;
+
+    let named = if !delivery.always_copy && on_one_file_system(&source, destination, &names)? {
+        give_name(&source, sandbox, destination, folder, &names, stop)
+    } else {
+        tree::copy(&source, &copied, stop).and_then(|()| give_name(&copied, sandbox, destination, folder, &names, stop))
+    };
+    if named.is_err() {
+        // A disk that is full should not stay full of this; the failure to tell is the first one.
+        let _ = tree::remove(&copied);
+    }
+    let folder_name = named?;
+    finish(sandbox, folder, destination, &names)?;
+    Ok(Receipt { folder_name })
+}
+
+/// Whether the directory that `delivery.json` names has its name. Where the file system has
+/// changed its numbers since (a remount), the name is believed when the source is gone.
+pub fn delivered(delivery: &FolderDelivery, sandbox: &Path) -> Result<Option<Receipt>> {
+    let Some(plan) = Plan::load(sandbox)? else { return Ok(None) };
+    let Some(found) = look(&delivery.directory.join(&plan.folder_name))?.filter(Metadata::is_dir) else {
+        return Ok(None);
+    };
+    let source_is_gone = look(&sandbox.join(&plan.source))?.is_none();
+    let complete = Identity::of(&found) == plan.identity || source_is_gone;
+    Ok(complete.then_some(Receipt { folder_name: plan.folder_name }))
+}
+
+/// The names that a delivery uses at the destination.
+struct Names {
+    /// `<folder> (Task <id>)`: only ever used by this task.
+    own: String,
+    partial: String,
+    replaced: String,
+    probe: String,
+}
+
+impl Names {
+    fn new(folder: &str, task_id: TaskId) -> Result<Names> {
+        let mut components = Path::new(folder).components();
+        let single =
+            matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == folder);
+        if !single {
+            return Err(refused(format!("{folder:?} is not the name of a folder")));
+        }
+        Ok(Names {
+            own: format!("{folder} (Task {task_id})"),
+            partial: format!(".{folder}.hauld-{task_id}.partial"),
+            replaced: format!(".{folder}.hauld-{task_id}.replaced"),
+            probe: format!(".{folder}.hauld-{task_id}.probe"),
+        })
+    }
+}
+
+/// Gives the directory the course's name if it is free, else the task's own. What has the task's
+/// own name is an earlier delivery of the same task, and is replaced.
+fn give_name(
+    moving: &Path,
+    sandbox: &Path,
+    destination: &Path,
+    folder: &str,
+    names: &Names,
+    stop: &AtomicBool,
+) -> Result<String> {
+    let found = look(moving)?.ok_or_else(|| refused(format!("{} has vanished", moving.display())))?;
+    for name in [folder, &names.own] {
+        let target = destination.join(name);
+        let taken = look(&target)?.is_some();
+        if taken && name == folder {
+            continue;
+        }
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::new(FailureKind::Interrupted, "the delivery was interrupted"));
+        }
+        let plan = Plan { folder_name: name.into(), source: folder.into(), identity: Identity::of(&found) };
+        plan.store(sandbox)?;
+        let aside = destination.join(&names.replaced);
+        if taken {
+            tree::remove(&aside)?;
+            fs::rename(&target, &aside).map_err(|error| failure(renaming(&target), error))?;
+        }
+        match rename_to_free_name(moving, &target) {
+            Ok(()) => {}
+            // Another task took the name after the look: the other name is ours alone.
+            Err(Errno::EXIST | Errno::NOTEMPTY) if name == folder => continue,
+            Err(error) => {
+                if taken {
+                    let _ = fs::rename(&aside, &target);
+                }
+                return Err(failure(renaming(moving), error.into()));
+            }
+        }
+        tree::sync_one(destination)?;
+        tree::sync_one(sandbox)?;
+        return Ok(name.to_owned());
+    }
+    Err(refused(format!("{} is taken", destination.join(&names.own).display())))
+}
+
+fn renaming(path: &Path) -> impl std::fmt::Display {
+    format!("renaming {}", path.display())
+}
+
+/// Some network file systems cannot refuse to replace; the plain rename still refuses to replace a
+/// directory that holds anything.
+fn rename_to_free_name(from: &Path, to: &Path) -> Result<(), Errno> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::rename(from, to),
+        result => result,
+    }
+}
+
+/// The device number does not tell: bind mounts of one file system share it, and a rename between
+/// them fails all the same. So an empty directory is renamed.
+fn on_one_file_system(source: &Path, destination: &Path, names: &Names) -> Result<bool> {
+    let here = source.parent().unwrap_or(source).join(".hauld-probe");
+    let there = destination.join(&names.probe);
+    let doing = || format!("trying a rename from {} to {}", here.display(), there.display());
+    match fs::create_dir(&here) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failure(doing(), error)),
+        _ => {}
+    }
+    let renamed = fs::rename(&here, &there);
+    // It is empty and hidden: that it cannot be removed changes nothing.
+    let _ = fs::remove_dir(if renamed.is_ok() { &there } else { &here });
+    match renamed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+        Err(error) => Err(failure(doing(), error)),
+    }
+}
+
+/// Takes away what is not needed any more: the source after it was copied, and what was replaced.
+/// The source loses its name first, so that no half of it can ever be taken for the course.
+fn finish(sandbox: &Path, folder: &str, destination: &Path, names: &Names) -> Result<()> {
+    let source = sandbox.join(folder);
+    let removed = sandbox.join(".delivered");
+    if look(&source)?.is_some() {
+        tree::remove(&removed)?;
+        fs::rename(&source, &removed).map_err(|error| failure(renaming(&source), error))?;
+    }
+    // The course is delivered: that a hidden rest cannot be removed is no reason to say otherwise.
+    let _ = tree::remove(&removed);
+    let _ = tree::remove(&destination.join(&names.replaced));
+    Ok(())
+}
+
+/// What is there, links not followed.
+fn look(path: &Path) -> Result<Option<Metadata>> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failure(format_args!("looking at {}", path.display()), error)),
+    }
+}
+
+fn refused(reason: String) -> Failure {
+    Failure::new(FailureKind::DeliveryFailed, reason)
+}

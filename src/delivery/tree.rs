@@ -1,0 +1,69 @@
+//! Directory trees: onto the disk, and from one file system to another.
+//!
+//! Symbolic links and special files do not come from us; a tree that holds one is refused.
+
+use std::fs::{self, File, FileType};
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::failure;
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Has the kernel write all files and directories of a tree to disk, children before parents.
+pub fn sync(directory: &Path, stop: &AtomicBool) -> Result<()> {
+    for_each_entry(directory, stop, |path, kind| if kind.is_dir() { sync(path, stop) } else { sync_one(path) })?;
+    sync_one(directory)
+}
+
+/// Copies a tree to `target`, which must not be there, and syncs it.
+pub fn copy(directory: &Path, target: &Path, stop: &AtomicBool) -> Result<()> {
+    fs::create_dir(target).map_err(|error| failure(format_args!("making {}", target.display()), error))?;
+    for_each_entry(directory, stop, |path, kind| {
+        let to = target.join(path.file_name().unwrap_or_default());
+        if kind.is_dir() {
+            return copy(path, &to, stop);
+        }
+        fs::copy(path, &to)
+            .map_err(|error| failure(format_args!("copying {} to {}", path.display(), to.display()), error))?;
+        sync_one(&to)
+    })?;
+    sync_one(target)
+}
+
+/// Syncs one file or directory.
+pub fn sync_one(path: &Path) -> Result<()> {
+    let result = File::open(path).and_then(|file| file.sync_all());
+    result.map_err(|error| failure(format_args!("syncing {}", path.display()), error))
+}
+
+/// Removes a tree that may be missing; does not follow links.
+pub fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failure(format_args!("removing {}", directory.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn for_each_entry(
+    directory: &Path,
+    stop: &AtomicBool,
+    mut visit: impl FnMut(&Path, FileType) -> Result<()>,
+) -> Result<()> {
+    let reading = |error| failure(format_args!("reading {}", directory.display()), error);
+    for entry in fs::read_dir(directory).map_err(reading)? {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Failure::new(FailureKind::Interrupted, "the delivery was interrupted"));
+        }
+        let entry = entry.map_err(reading)?;
+        let kind = entry.file_type().map_err(reading)?;
+        if !kind.is_dir() && !kind.is_file() {
+            let reason = format!("{} is neither a file nor a directory", entry.path().display());
+            return Err(Failure::new(FailureKind::DeliveryFailed, reason));
+        }
+        visit(&entry.path(), kind)?;
+    }
+    Ok(())
+}
