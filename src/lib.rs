@@ -6,6 +6,7 @@
 //! * [`job`]: the queue element and what becomes of it
 //! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
+//! * [`gate`]: nothing is downloaded before the customer is enrolled
 //! * [`store`]: the status of a task, in and out
 //! * [`resolver`]: course URL to course
 //! * [`hls`]: playlist to one exact file
@@ -32,6 +33,7 @@ pub mod config;
 pub mod enroll;
 pub mod delivery;
 pub mod failure;
+pub mod gate;
 pub mod hls;
 pub mod hook;
 pub mod http;

@@ -1,7 +1,10 @@
 //! Task stores: the backend's view of a task, status in and status out (CONTRACTS §2).
 
+mod redis;
+
 use async_trait::async_trait;
 
+pub use self::redis::RedisStore;
 use crate::failure::Result;
 use crate::job::{JobSpec, TaskId};
 

@@ -1,0 +1,90 @@
+//! Task status in Redis: hash `hauld:task:<id>` with the columns of the backend's table as fields.
+
+use ::redis::aio::ConnectionManager;
+use ::redis::{RedisError, Script};
+use async_trait::async_trait;
+
+use super::{FinalStatus, TaskRecord, TaskStore};
+use crate::failure::{Failure, FailureKind, Result};
+use crate::job::{JobSpec, TaskId};
+
+/// Writes the end of a task that exists. `error_log` goes when there is none.
+const FINISH: &str = "
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[1], 'error_log')
+redis.call('HSET', KEYS[1], 'status', ARGV[1], 'updated_at', ARGV[2])
+if ARGV[3] then redis.call('HSET', KEYS[1], 'error_log', ARGV[3]) end
+return 1";
+
+/// A task store in Redis.
+pub struct RedisStore {
+    connection: ConnectionManager,
+    finish: Script,
+}
+
+impl RedisStore {
+    /// Keeps the tasks where `connection` leads.
+    pub fn new(connection: ConnectionManager) -> Self {
+        RedisStore { connection, finish: Script::new(FINISH) }
+    }
+}
+
+fn key(task_id: TaskId) -> String {
+    format!("hauld:task:{task_id}")
+}
+
+/// When a row was written, as text.
+fn now() -> String {
+    format!("{:.3}", jiff::Timestamp::now())
+}
+
+fn failure(doing: &str, task_id: TaskId, error: &RedisError) -> Failure {
+    Failure::new(FailureKind::TaskStoreUnavailable, format!("{doing} of task {task_id}: Redis: {error}"))
+}
+
+#[async_trait]
+impl TaskStore for RedisStore {
+    async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>> {
+        let key = key(task_id);
+        let mut pipe = ::redis::pipe();
+        pipe.atomic().exists(&key).hmget(&key, &["status", "order_id"]);
+        let answer: Result<(bool, (Option<String>, Option<String>)), _> =
+            pipe.query_async(&mut self.connection.clone()).await;
+        let (exists, (status, order_id)) = answer.map_err(|error| failure("reading the status", task_id, &error))?;
+        Ok(exists.then(|| TaskRecord {
+            status: status.unwrap_or_default(),
+            order_id: order_id.and_then(|id| id.parse().ok()),
+        }))
+    }
+
+    async fn finish(&self, task_id: TaskId, status: FinalStatus, error_log: Option<&str>) -> Result<()> {
+        let mut call = self.finish.key(key(task_id));
+        call.arg(status.name()).arg(now());
+        if let Some(error_log) = error_log {
+            call.arg(error_log);
+        }
+        let written: Result<i64, _> = call.invoke_async(&mut self.connection.clone()).await;
+        written.map(drop).map_err(|error| failure("writing the status", task_id, &error))
+    }
+
+    async fn enroll(&self, spec: &JobSpec, order_id: Option<u64>) -> Result<()> {
+        let mut fields = vec![
+            ("status", "enrolled".to_owned()),
+            ("email", spec.email.clone()),
+            ("course_url", spec.course_url.to_string()),
+            ("updated_at", now()),
+        ];
+        fields.extend(order_id.map(|id| ("order_id", id.to_string())));
+        let key = key(spec.task_id);
+        let mut pipe = ::redis::pipe();
+        pipe.atomic().hdel(&key, "error_log").ignore().hset_multiple(&key, &fields).ignore();
+        let written: Result<(), _> = pipe.query_async(&mut self.connection.clone()).await;
+        written.map_err(|error| failure("writing the enrollment", spec.task_id, &error))
+    }
+
+    async fn ping(&self) -> Result<()> {
+        let answer: Result<(), _> = ::redis::cmd("PING").query_async(&mut self.connection.clone()).await;
+        answer
+            .map_err(|error| Failure::new(FailureKind::TaskStoreUnavailable, format!("the task store: Redis: {error}")))
+    }
+}
