@@ -1,3 +1,176 @@
 //! The only room that knows the Redis list protocol: keys, scripts, take, settle, recovery.
+//!
+//! An element is always in exactly one place: waiting in the producers' list, in the claimed list
+//! of an instance, in the delayed set, on the dead list, or done. Every step between two places is
+//! one atomic command or script on the server.
+
+mod classify;
+mod dead;
+mod keys;
+mod lease;
+mod link;
 mod producer;
+mod recovery;
+mod scripts;
+mod settle;
+mod take;
+mod view;
+
+use std::sync::Arc;
+
+use redis::aio::ConnectionManager;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use dead::DeadEnvelope;
 pub use producer::Producer;
+pub use take::Taker;
+pub use view::{Depths, QueueView};
+
+use crate::config::{QueueSettings, RedisSettings};
+use crate::failure::Result;
+use crate::job::{Element, JobSpec};
+use crate::metrics::Metrics;
+use crate::redis_client;
+use keys::Keys;
+use lease::Lease;
+use link::Link;
+use scripts::Scripts;
+
+/// One instance's end of the queue. Clones share it.
+#[derive(Clone)]
+pub struct Queue {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: QueueSettings,
+    /// The operator's name of this instance.
+    instance_name: String,
+    keys: Keys,
+    scripts: Scripts,
+    client: redis::Client,
+    /// For every command that does not block.
+    commands: ConnectionManager,
+    link: Link,
+    view: QueueView,
+    metrics: Arc<Metrics>,
+    /// The current identity.
+    lease: watch::Sender<Arc<Lease>>,
+    /// A retry was put into the delayed set: look when the next one is due.
+    delayed: Notify,
+}
+
+/// An element in hand, as a job.
+pub struct Leased {
+    /// Byte for byte as on the list.
+    pub element: Element,
+    /// What it asks for.
+    pub spec: JobSpec,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    claim: u64,
+    lease: Arc<Lease>,
+}
+
+impl Leased {
+    /// The instance that holds it.
+    pub fn instance(&self) -> &str {
+        &self.lease.instance
+    }
+
+    /// The fencing token of that instance: grows with every instance that is registered.
+    pub fn token(&self) -> u64 {
+        self.lease.token
+    }
+
+    /// Cancelled when the instance has lost its lease and the job must stop.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lease.lost
+    }
+}
+
+impl Queue {
+    /// Connects and registers a new instance; `instance_name` is `worker.instance`. The lease runs
+    /// from here: [`Queue::keep_sweeping`] renews it.
+    ///
+    /// # Errors
+    /// `queue_unavailable` when the URL is wrong or Redis does not accept the registration now.
+    pub async fn connect(
+        redis: &RedisSettings,
+        settings: &QueueSettings,
+        instance_name: &str,
+        metrics: Arc<Metrics>,
+    ) -> Result<Queue> {
+        let commands = redis_client::manager(redis)?;
+        let keys = Keys::new(&settings.list);
+        let scripts = Scripts::new();
+        let registered = lease::register(&commands, &scripts, &keys, settings, instance_name).await;
+        let lease = registered.map_err(|error| redis_client::failure("registering this instance", &error))?;
+        let link = Link::new("commands", metrics.clone());
+        link.answered();
+        let shared = Shared {
+            settings: settings.clone(),
+            instance_name: instance_name.to_owned(),
+            scripts,
+            client: redis_client::client(redis)?,
+            link,
+            view: QueueView::new(commands.clone(), &settings.list),
+            commands,
+            keys,
+            metrics,
+            lease: watch::Sender::new(Arc::new(lease)),
+            delayed: Notify::new(),
+        };
+        Ok(Queue { shared: Arc::new(shared) })
+    }
+
+    /// The current identity.
+    fn lease(&self) -> Arc<Lease> {
+        self.shared.lease.borrow().clone()
+    }
+
+    /// The name of this instance: `<host>-<worker.instance>-<token>-<random>`. A new one after a
+    /// lost lease.
+    pub fn instance(&self) -> String {
+        self.lease().instance.clone()
+    }
+
+    /// The settings it was connected with.
+    pub fn settings(&self) -> &QueueSettings {
+        &self.shared.settings
+    }
+
+    /// How many elements are where.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn depths(&self) -> Result<Depths> {
+        self.shared.view.depths().await
+    }
+
+    /// The newest `limit` entries of the dead list, the newest first.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn dead(&self, limit: usize) -> Result<Vec<DeadEnvelope>> {
+        self.shared.view.dead(limit).await
+    }
+
+    /// Whether Redis answers now.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn ping(&self) -> Result<()> {
+        self.shared.view.ping().await
+    }
+
+    /// What in the server's configuration can lose jobs; empty when nothing, or when it may not be
+    /// read.
+    ///
+    /// # Errors
+    /// None at present; a server that does not answer has no warnings.
+    pub async fn server_warnings(&self) -> Result<Vec<String>> {
+        self.shared.view.server_warnings().await
+    }
+}

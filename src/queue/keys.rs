@@ -1,0 +1,93 @@
+//! Every key of the queue.
+//!
+//! The prefix is `{<list>}:hauld:`: the braces make Redis Cluster keep our keys in the slot of the
+//! producers' list, whose own name never changes.
+//!
+//! | key | type | content |
+//! | --- | --- | --- |
+//! | `<list>` | list | waiting elements: producers `LPUSH`, we take from the right |
+//! | `claimed:<instance>` | list | elements that the instance holds, the newest on the left; after the instance has gone, for [`TOMBSTONE`], a string: a move into it fails on the server, so a late take of a dead instance loses nothing |
+//! | `receipts:<instance>` | hash | claim number → 1: settles whose answer the instance may not have seen yet |
+//! | `leases` | sorted set | instance → expiry, ms of the server's clock; being a member is the right to settle |
+//! | `instances` | hash | instance → JSON `{token, host, pid, started_at, version}` |
+//! | `token` | counter | fencing token of the youngest instance; never goes back |
+//! | `sweeps` | hash | `last`: when any instance renewed; `grace`: no lease is reaped before (ms of the server's clock) |
+//! | `delayed` | sorted set | `<claim>:<element>` → due, ms of the server's clock; the claim keeps identical elements apart |
+//! | `attempts` | hash | task id → attempts that failed |
+//! | `crashes` | hash | SHA-1 of the element → instances that died while they held it |
+//! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
+//! | `counts` | hash | `done`, `dead`, `retry`, `returned`, `reaped`: elements since the beginning |
+
+use std::time::Duration;
+
+/// How long the place of a gone instance stays blocked. A command that an instance sent before it
+/// was taken for dead can reach the server only while its connection lives: minutes, not a day.
+pub(super) const TOMBSTONE: Duration = Duration::from_secs(86_400);
+
+/// The names, computed once.
+#[derive(Debug, Clone)]
+pub(super) struct Keys {
+    prefix: String,
+    pub(super) list: String,
+    pub(super) leases: String,
+    pub(super) instances: String,
+    pub(super) token: String,
+    pub(super) sweeps: String,
+    pub(super) delayed: String,
+    pub(super) attempts: String,
+    pub(super) crashes: String,
+    pub(super) dead: String,
+    pub(super) counts: String,
+}
+
+impl Keys {
+    pub(super) fn new(list: &str) -> Keys {
+        let prefix = if has_hash_tag(list) { format!("{list}:hauld:") } else { format!("{{{list}}}:hauld:") };
+        let key = |name: &str| format!("{prefix}{name}");
+        Keys {
+            list: list.to_owned(),
+            leases: key("leases"),
+            instances: key("instances"),
+            token: key("token"),
+            sweeps: key("sweeps"),
+            delayed: key("delayed"),
+            attempts: key("attempts"),
+            crashes: key("crashes"),
+            dead: key("dead"),
+            counts: key("counts"),
+            prefix,
+        }
+    }
+
+    pub(super) fn claimed(&self, instance: &str) -> String {
+        format!("{}claimed:{instance}", self.prefix)
+    }
+
+    pub(super) fn receipts(&self, instance: &str) -> String {
+        format!("{}receipts:{instance}", self.prefix)
+    }
+}
+
+/// The hash of an RQ job.
+pub(super) fn rq_job(id: &str) -> String {
+    format!("rq:job:{id}")
+}
+
+/// Whether the name chooses its Cluster slot itself (a non-empty text in the first braces).
+fn has_hash_tag(name: &str) -> bool {
+    name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).is_some_and(|(tag, _)| !tag.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_keys_share_the_slot_of_the_list() {
+        let keys = Keys::new("rq:queue:downloads");
+        assert_eq!(keys.leases, "{rq:queue:downloads}:hauld:leases");
+        assert_eq!(keys.claimed("h-0-1-ab"), "{rq:queue:downloads}:hauld:claimed:h-0-1-ab");
+        assert_eq!(Keys::new("{rq}:queue:downloads").leases, "{rq}:queue:downloads:hauld:leases");
+        assert_eq!(Keys::new("a{}b").leases, "{a{}b}:hauld:leases");
+    }
+}

@@ -1,0 +1,24 @@
+-- Renews a lease and names the instances whose lease has run out.
+-- KEYS 1 leases  2 claimed list of the instance  3 sweeps
+-- ARGV 1 instance  2 lease (ms)  3 longest silence between two renewals of a healthy fleet (ms)  4 grace (ms)
+-- Returns {elements claimed, {expired instances}}, or {-1, {}} when the lease is gone.
+
+if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
+    return {-1, {}}
+end
+redis.call('HDEL', KEYS[3], '')
+
+-- When nobody renewed for long it was the server that was away, not the instances: they get the
+-- time to come back before anybody takes their jobs.
+local last = tonumber(redis.call('HGET', KEYS[3], 'last'))
+if not last or now - last > tonumber(ARGV[3]) then
+    redis.call('HSET', KEYS[3], 'grace', now + ARGV[4])
+end
+redis.call('HSET', KEYS[3], 'last', now)
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+
+local expired = {}
+if now >= tonumber(redis.call('HGET', KEYS[3], 'grace') or 0) then
+    expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 16)
+end
+return {redis.call('LLEN', KEYS[2]), expired}

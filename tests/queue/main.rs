@@ -1,0 +1,10 @@
+//! The queue and the pool against a real Redis server.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod recovery;
+mod settle;
+mod store;
+mod take;
+mod world;

@@ -1,0 +1,197 @@
+use std::time::Duration;
+
+use hauld::failure::FailureKind;
+use hauld::job::Outcome;
+use redis::AsyncCommands;
+
+use crate::world::{World, element, failure, key, next};
+
+/// Spacing, escapes, order and unknown fields as no serializer would write them.
+const ODD: &str = "{ \"x\" : {\"y\":[1 , 2.50e0]},\t\"taskId\":\"7\",\n \"email\":\"\\u0061@b\" ,\"courseUrl\":\"https:\\/\\/h/c\", \"email2\":\"\u{e9}\"} ";
+
+#[tokio::test]
+async fn done_leaves_nothing_but_a_count() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    world.push(element(1)).await;
+    let leased = next(&mut queue.taker()).await;
+    queue.settle(&leased, Outcome::Done).await.unwrap();
+    let depths = queue.depths().await.unwrap();
+    assert_eq!((depths.waiting, depths.running, depths.delayed, depths.dead, depths.done), (0, 0, 0, 0, 1));
+    assert!(world.claimed(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn an_element_comes_back_byte_for_byte() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    world.push(ODD).await;
+    world.push(element(8)).await;
+
+    let leased = next(&mut taker).await;
+    queue.settle(&leased, Outcome::HandBack).await.unwrap();
+    assert_eq!(world.waiting().await, [ODD.to_owned(), element(8)], "at the take end");
+
+    let leased = next(&mut taker).await;
+    assert_eq!(leased.attempt, 1, "a hand-back costs no attempt");
+    queue.settle(&leased, Outcome::Retry(failure())).await.unwrap();
+    assert_eq!(queue.depths().await.unwrap().delayed, 1);
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [ODD.to_owned(), element(8)]);
+
+    let leased = next(&mut taker).await;
+    assert_eq!(leased.attempt, 2);
+    queue.settle(&leased, Outcome::Dead(failure())).await.unwrap();
+    let dead = queue.dead(10).await.unwrap();
+    assert_eq!(dead[0].element.as_deref(), Some(ODD));
+    assert_eq!((dead[0].kind.as_str(), dead[0].attempts), ("server_error", 2));
+    assert_eq!(dead[0].task_id.unwrap().get(), 7);
+    assert_eq!(dead[0].instance, queue.instance());
+    assert!(dead[0].message.contains("503"));
+    assert!(!world.redis.exists::<_, bool>(key("attempts")).await.unwrap(), "forgotten with the job");
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_time() {
+    let mut world = World::new().await;
+    world.settings.retry_delay = Duration::from_secs(20);
+    let queue = world.queue("0").await;
+    world.push(element(1)).await;
+    let leased = next(&mut queue.taker()).await;
+    let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(&mut world.redis).await.unwrap();
+    queue.settle(&leased, Outcome::Retry(failure())).await.unwrap();
+    queue.sweep().await.unwrap();
+    assert!(world.waiting().await.is_empty());
+    let due: Vec<(String, f64)> = world.redis.zrange_withscores(key("delayed"), 0, -1).await.unwrap();
+    let wait = due[0].1 / 1000.0 - seconds as f64;
+    assert!((20.0..23.0).contains(&wait), "{wait}");
+
+    world.push(element(2)).await;
+    let leased = next(&mut queue.taker()).await;
+    let mut limited = failure();
+    limited.retry_after = Some(Duration::from_secs(300));
+    queue.settle(&leased, Outcome::Retry(limited)).await.unwrap();
+    let due: Vec<(String, f64)> = world.redis.zrange_withscores(key("delayed"), -1, -1).await.unwrap();
+    let wait = due[0].1 / 1000.0 - seconds as f64;
+    assert!((300.0..310.0).contains(&wait), "the server asked for more: {wait}");
+}
+
+#[tokio::test]
+async fn identical_elements_are_two_jobs() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for _ in 0..3 {
+        world.push(element(1)).await;
+    }
+    let (first, second, third) = (next(&mut taker).await, next(&mut taker).await, next(&mut taker).await);
+    queue.settle(&first, Outcome::Retry(failure())).await.unwrap();
+    queue.settle(&second, Outcome::Retry(failure())).await.unwrap();
+    assert_eq!(queue.depths().await.unwrap().delayed, 2);
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(1), element(1)]);
+    assert_eq!(world.claimed(&queue).await, [element(1)]);
+    queue.settle(&third, Outcome::Done).await.unwrap();
+    assert!(world.claimed(&queue).await.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_lease_nothing_is_written() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for task in 1..=4 {
+        world.push(element(task)).await;
+    }
+    let leased = [next(&mut taker).await, next(&mut taker).await, next(&mut taker).await, next(&mut taker).await];
+    let _: u64 = world.redis.zrem(key("leases"), queue.instance()).await.unwrap();
+    let before = world.dump().await;
+    let outcomes = [Outcome::Done, Outcome::Retry(failure()), Outcome::Dead(failure()), Outcome::HandBack];
+    for (leased, outcome) in leased.iter().zip(outcomes) {
+        let refused = queue.settle(leased, outcome).await.unwrap_err();
+        assert_eq!(refused.kind, FailureKind::LeaseLost);
+    }
+    assert_eq!(queue.confirm(&leased[0]).await.unwrap_err().kind, FailureKind::LeaseLost);
+    assert!(leased[0].lost().is_cancelled());
+    assert_eq!(world.dump().await, before);
+}
+
+#[tokio::test]
+async fn with_the_lease_confirm_renews_it() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    world.push(element(1)).await;
+    let leased = next(&mut queue.taker()).await;
+    let _: u64 = world.redis.zadd(key("leases"), queue.instance(), 1).await.unwrap();
+    queue.confirm(&leased).await.unwrap();
+    let expiry: f64 = world.redis.zscore(key("leases"), queue.instance()).await.unwrap();
+    assert!(expiry > 1e12, "{expiry}");
+}
+
+#[tokio::test]
+async fn a_settle_whose_answer_was_lost_is_written_once() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    world.push(element(1)).await;
+    world.push(element(1)).await;
+    let (first, second) = (next(&mut taker).await, next(&mut taker).await);
+    // Asking twice is what the client does when it has heard nothing.
+    queue.settle(&first, Outcome::Retry(failure())).await.unwrap();
+    queue.settle(&first, Outcome::Retry(failure())).await.unwrap();
+    assert_eq!(world.claimed(&queue).await, [element(1)], "the other one is untouched");
+    assert_eq!(queue.depths().await.unwrap().delayed, 1);
+    queue.settle(&second, Outcome::Done).await.unwrap();
+    assert_eq!((world.count("retry").await, world.count("done").await), (1, 1));
+}
+
+#[tokio::test]
+async fn receipts_do_not_pile_up() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for task in 1..=50 {
+        world.push(element(task)).await;
+        queue.settle(&next(&mut taker).await, Outcome::Done).await.unwrap();
+    }
+    let receipts: u64 = world.redis.hlen(key(&format!("receipts:{}", queue.instance()))).await.unwrap();
+    assert_eq!(receipts, 1);
+    assert_eq!(world.count("done").await, 50);
+}
+
+#[tokio::test]
+async fn an_element_that_somebody_took_out_of_our_hands_is_not_settled() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    world.push(element(1)).await;
+    let leased = next(&mut queue.taker()).await;
+    let _: u64 = world.redis.del(key(&format!("claimed:{}", queue.instance()))).await.unwrap();
+    let refused = queue.settle(&leased, Outcome::Retry(failure())).await.unwrap_err();
+    assert_eq!(refused.kind, FailureKind::LeaseLost);
+    assert!(!leased.lost().is_cancelled(), "only this element is gone");
+    assert_eq!(queue.depths().await.unwrap().delayed, 0);
+}
+
+#[tokio::test]
+async fn a_full_server_can_still_be_settled() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for task in 1..=4 {
+        world.push(element(task)).await;
+    }
+    let leased = [next(&mut taker).await, next(&mut taker).await, next(&mut taker).await, next(&mut taker).await];
+    let _: () = redis::cmd("CONFIG").arg("SET").arg("maxmemory").arg(1).query_async(&mut world.redis).await.unwrap();
+    let refused: Result<u64, _> = world.redis.lpush("x", "y").await;
+    assert_eq!(refused.unwrap_err().code(), Some("OOM"));
+    let outcomes = [Outcome::Done, Outcome::Retry(failure()), Outcome::Dead(failure()), Outcome::HandBack];
+    for (leased, outcome) in leased.iter().zip(outcomes) {
+        queue.settle(leased, outcome).await.unwrap();
+    }
+    queue.confirm(&leased[0]).await.unwrap();
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(2), element(4)]);
+    queue.close().await;
+    world.queue("1").await;
+}

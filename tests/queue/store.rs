@@ -1,0 +1,79 @@
+use hauld::config::GateSettings;
+use hauld::failure::FailureKind;
+use hauld::gate;
+use hauld::job::{Element, JobSpec, TaskId};
+use hauld::redis_client;
+use hauld::store::{FinalStatus, RedisStore, TaskRecord, TaskStore};
+use redis::AsyncCommands;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::support::redis::RedisServer;
+use crate::world::element;
+
+fn spec(task: u64) -> JobSpec {
+    JobSpec::parse(&Element(element(task).into_bytes())).unwrap()
+}
+
+#[tokio::test]
+async fn a_task_goes_through_its_life() {
+    let server = RedisServer::start();
+    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    let mut redis = server.connection().await;
+    let id = TaskId::new(43).unwrap();
+    store.ping().await.unwrap();
+    assert_eq!(store.read(id).await.unwrap(), None);
+    store.finish(id, FinalStatus::Failed, Some("{}")).await.unwrap();
+    assert_eq!(store.read(id).await.unwrap(), None, "a task that does not exist is not created");
+
+    store.enroll(&spec(43), Some(41)).await.unwrap();
+    let enrolled = TaskRecord { status: "enrolled".into(), order_id: Some(41) };
+    assert_eq!(store.read(id).await.unwrap(), Some(enrolled));
+
+    store.finish(id, FinalStatus::Failed, Some(r#"{"kind":"not_found"}"#)).await.unwrap();
+    let row: BTreeMap<String, String> = redis.hgetall("hauld:task:43").await.unwrap();
+    assert_eq!(row["status"], "failed");
+    assert_eq!(row["error_log"], r#"{"kind":"not_found"}"#);
+    assert_eq!((row["email"].as_str(), row["order_id"].as_str()), ("user@example.com", "41"));
+    assert_eq!(row["course_url"], "https://learn.example.com/course/43/");
+    row["updated_at"].parse::<jiff::Timestamp>().unwrap();
+
+    store.enroll(&spec(43), None).await.unwrap();
+    let row: BTreeMap<String, String> = redis.hgetall("hauld:task:43").await.unwrap();
+    assert_eq!(row["status"], "enrolled");
+    assert!(!row.contains_key("error_log"));
+    assert_eq!(row["order_id"], "41", "kept");
+
+    store.finish(id, FinalStatus::Completed, None).await.unwrap();
+    assert_eq!(store.read(id).await.unwrap().unwrap().status, "completed");
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_unavailable() {
+    let mut server = RedisServer::start();
+    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    server.kill();
+    let id = TaskId::new(43).unwrap();
+    let failures = [
+        store.read(id).await.unwrap_err(),
+        store.finish(id, FinalStatus::Completed, None).await.unwrap_err(),
+        store.enroll(&spec(43), None).await.unwrap_err(),
+        store.ping().await.unwrap_err(),
+    ];
+    assert!(failures.iter().all(|failure| failure.kind == FailureKind::TaskStoreUnavailable), "{failures:?}");
+}
+
+#[tokio::test]
+async fn the_gate_opens_when_the_row_changes_and_survives_a_restart_of_the_store() {
+    let mut server = RedisServer::start_durable();
+    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    let mut redis = server.connection().await;
+    let _: () = redis.hset("hauld:task:43", "status", "processing").await.unwrap();
+    let settings = GateSettings { wait: Duration::from_secs(15), poll: Duration::from_millis(100) };
+    let admitted = tokio::spawn(async move { gate::admit(&store, &spec(43), &settings).await });
+    server.kill();
+    server.start_again();
+    let mut redis = server.connection().await;
+    let _: () = redis.hset_multiple("hauld:task:43", &[("status", "enrolled"), ("order_id", "41")]).await.unwrap();
+    assert_eq!(admitted.await.unwrap().unwrap().order_id, Some(41));
+}
