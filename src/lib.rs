@@ -6,6 +6,7 @@
 //! * [`job`]: the queue element and what becomes of it
 //! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
+//! * [`worker`]: how many jobs run, how long, and what follows from how they end
 //! * [`gate`]: nothing is downloaded before the customer is enrolled
 //! * [`store`]: the status of a task, in and out
 //! * [`resolver`]: course URL to course
@@ -49,3 +50,4 @@ pub mod remux;
 pub mod resolver;
 pub mod serve;
 pub mod store;
+pub mod worker;

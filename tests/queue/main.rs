@@ -3,6 +3,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod outages;
+mod pool;
 mod recovery;
 mod settle;
 mod store;

@@ -1,0 +1,268 @@
+//! The pool: a permit, then a job; every job in a task of its own; the drain.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::{Instrument, error, info, info_span, warn};
+
+use super::settle;
+use crate::config::WorkerSettings;
+use crate::failure::{Failure, FailureKind};
+use crate::job::Outcome;
+use crate::metrics::{Metrics, OutcomeLabel};
+use crate::queue::{Leased, Queue};
+
+/// How long a cancelled job may take to come to its end before it is aborted.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+/// How long an aborted job may take to be gone.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+/// How long the end of the instance may wait for Redis. After it the other instances take back
+/// what is left, once the lease has run out.
+const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long telling the backend of a job that the pool ended may take.
+const GAVE_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// What the pool runs. The pipeline is one.
+#[async_trait]
+pub trait JobRunner: Send + Sync {
+    /// One attempt. When `cancel` is cancelled it should end soon: it is aborted some seconds
+    /// later.
+    async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome;
+
+    /// The pool itself ends the job for good (its time was over, or the runner panicked, in the
+    /// last attempt): tell the backend, as `run` does before it answers [`Outcome::Dead`].
+    async fn gave_up(&self, _job: &Leased, _failure: &Failure) {}
+}
+
+struct Pool {
+    queue: Queue,
+    runner: Arc<dyn JobRunner>,
+    metrics: Arc<Metrics>,
+    job_timeout: Duration,
+    /// Cancelled when running jobs are to be handed back.
+    interrupt: CancellationToken,
+}
+
+/// Takes and runs jobs until `stop`; then waits up to `settings.drain` for those that run and
+/// hands back the rest, at once when `stop_now` comes. Returns when all is settled and this
+/// instance has left the queue.
+pub async fn run(
+    queue: Queue,
+    settings: &WorkerSettings,
+    runner: Arc<dyn JobRunner>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    stop_now: CancellationToken,
+) {
+    let end_sweeping = CancellationToken::new();
+    let sweeper = tokio::spawn({
+        let (queue, end) = (queue.clone(), end_sweeping.clone());
+        async move { queue.keep_sweeping(end).await }
+    });
+    let pool = Arc::new(Pool {
+        queue: queue.clone(),
+        runner,
+        metrics,
+        job_timeout: settings.job_timeout,
+        interrupt: CancellationToken::new(),
+    });
+    let jobs = TaskTracker::new();
+    let no_more = CancellationToken::new();
+    let taker = tokio::spawn(take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()));
+
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = stop_now.cancelled() => {}
+    }
+    no_more.cancel();
+    info!(running = jobs.len(), drain_seconds = settings.drain.as_secs(), "stopping: no more jobs are taken");
+    let finished = async {
+        if let Err(panic) = taker.await {
+            error!(%panic, "the taking task ended in a panic: this is a defect");
+        }
+        jobs.close();
+        jobs.wait().await;
+    };
+    tokio::pin!(finished);
+    let drained = tokio::select! {
+        () = &mut finished => true,
+        () = sleep(settings.drain) => false,
+        () = stop_now.cancelled() => false,
+    };
+    if !drained {
+        info!(running = jobs.len(), "handing back the jobs that run");
+        pool.interrupt.cancel();
+        // The limit is for settles that wait for Redis.
+        let _ = timeout(STOP_GRACE + ABORT_GRACE + CLOSE_LIMIT, finished).await;
+    }
+    end_sweeping.cancel();
+    let _ = sweeper.await;
+    match timeout(CLOSE_LIMIT, queue.close()).await {
+        Ok(returned) => info!(returned, "stopped"),
+        Err(_) => warn!("stopped without Redis: the other instances take back what was claimed"),
+    }
+}
+
+async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: CancellationToken) {
+    let permits = Arc::new(Semaphore::new(permits));
+    let mut taker = pool.queue.taker();
+    loop {
+        let permit = tokio::select! {
+            biased;
+            () = no_more.cancelled() => return,
+            permit = permits.clone().acquire_owned() => permit,
+        };
+        let Some(leased) = taker.next(&no_more).await else { return };
+        let pool = pool.clone();
+        let span = info_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+        let job = async move {
+            pool.job(Arc::new(leased)).await;
+            drop(permit);
+        };
+        jobs.spawn(job.instrument(span));
+    }
+}
+
+/// Why the pool ends an attempt before its runner does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Interrupted,
+    LeaseLost,
+    TimedOut,
+}
+
+impl Pool {
+    /// One job from its lease to its settle.
+    async fn job(&self, leased: Arc<Leased>) {
+        let _running = Running::new(&self.metrics);
+        let started = Instant::now();
+        let outcome = self.attempt(&leased).await;
+        let seconds = started.elapsed().as_secs_f64();
+        self.metrics.job_seconds.observe(seconds);
+        if matches!(outcome, Outcome::HandBack) && self.interrupt.is_cancelled() {
+            // All that are left go back together, in their order, when the instance leaves.
+            self.count("returned");
+            info!(seconds, "the job is handed back");
+            return;
+        }
+        let name = outcome.name();
+        match self.queue.settle(&leased, outcome).await {
+            Ok(()) => {
+                self.count(name);
+                if name == "done" {
+                    self.metrics.last_success.set(jiff::Timestamp::now().as_second());
+                }
+                info!(outcome = name, seconds, "job settled");
+            }
+            Err(failure) => {
+                self.count("abandoned");
+                warn!(outcome = name, seconds, reason = %failure, "job not settled");
+            }
+        }
+    }
+
+    /// Runs one attempt within its limits.
+    async fn attempt(&self, leased: &Arc<Leased>) -> Outcome {
+        let cancel = CancellationToken::new();
+        let runner = self.runner.clone();
+        let run = {
+            let (leased, cancel) = (leased.clone(), cancel.clone());
+            async move { runner.run(leased, cancel).await }
+        };
+        // A task of its own, so that a panic is an outcome like any other.
+        let mut running = AbortOnDropHandle::new(tokio::spawn(run.in_current_span()));
+        let ending = tokio::select! {
+            biased;
+            joined = &mut running => return self.ended(leased, joined).await,
+            () = leased.lost().cancelled() => Ending::LeaseLost,
+            () = self.interrupt.cancelled() => Ending::Interrupted,
+            () = sleep(self.job_timeout) => Ending::TimedOut,
+        };
+        cancel.cancel();
+        let outcome = match timeout(STOP_GRACE, &mut running).await {
+            Ok(joined) => Some(joined),
+            Err(_) => {
+                running.abort();
+                if timeout(ABORT_GRACE, &mut running).await.is_err() {
+                    warn!("the job does not stop: it blocks its thread");
+                }
+                None
+            }
+        };
+        match (ending, outcome) {
+            // What a runner has finished stays finished; so does what it has reported as failed.
+            (Ending::Interrupted | Ending::TimedOut, Some(Ok(outcome @ (Outcome::Done | Outcome::Dead(_))))) => outcome,
+            (Ending::Interrupted, _) => Outcome::HandBack,
+            (Ending::LeaseLost, _) => Outcome::Abandoned,
+            (Ending::TimedOut, _) => {
+                let message = format!("the attempt took longer than {} s", self.job_timeout.as_secs());
+                self.decide(leased, Failure::new(FailureKind::JobTimeout, message)).await
+            }
+        }
+    }
+
+    /// The outcome of a runner that came to its end, be it by a panic.
+    async fn ended(&self, leased: &Arc<Leased>, joined: Result<Outcome, tokio::task::JoinError>) -> Outcome {
+        match joined {
+            Ok(outcome) => outcome,
+            Err(panic) => {
+                let message = match panic.try_into_panic().ok().as_deref().and_then(panic_text) {
+                    Some(text) => format!("a panic: {text}"),
+                    None => "a panic".to_owned(),
+                };
+                self.decide(leased, Failure::new(FailureKind::Internal, message)).await
+            }
+        }
+    }
+
+    /// A failure that the pool found, not the runner.
+    async fn decide(&self, leased: &Arc<Leased>, failure: Failure) -> Outcome {
+        self.metrics.job_failed(&failure);
+        error!(kind = failure.kind.name(), reason = %failure, "DOWNLOAD failed");
+        let outcome = settle::outcome(failure, leased.attempt, self.queue.settings().max_attempts);
+        if let Outcome::Dead(failure) = &outcome {
+            if self.queue.confirm(leased).await.is_err() {
+                return Outcome::Abandoned;
+            }
+            // In a task of its own: a panic or a hang in it must not keep the element from its end.
+            let (runner, leased, failure) = (self.runner.clone(), leased.clone(), failure.clone());
+            let told = async move { runner.gave_up(&leased, &failure).await };
+            let mut told = AbortOnDropHandle::new(tokio::spawn(told.in_current_span()));
+            if !matches!(timeout(GAVE_UP_LIMIT, &mut told).await, Ok(Ok(()))) {
+                error!("the backend could not be told that the job has failed for good");
+            }
+        }
+        outcome
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.metrics.jobs.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+/// What a panic says, when it says it in text.
+fn panic_text(payload: &(dyn std::any::Any + Send)) -> Option<&str> {
+    payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+/// Counts a running job, whatever way it ends.
+struct Running<'a>(&'a Metrics);
+
+impl Running<'_> {
+    fn new(metrics: &Metrics) -> Running<'_> {
+        metrics.jobs_running.inc();
+        Running(metrics)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.jobs_running.dec();
+    }
+}
