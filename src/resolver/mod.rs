@@ -96,7 +96,7 @@ impl Resolver {
                 self.within(FailureKind::TimedOut, self.direct.resolve(course_url)).await
             }
         };
-        course.at(|| format_args!("resolving {}", shown(course_url)).to_string())
+        course.at(|| format!("resolving {}", shown(course_url)))
     }
 
     async fn within(&self, kind: FailureKind, work: impl Future<Output = Result<Course>>) -> Result<Course> {
