@@ -16,10 +16,10 @@ help:
 	@echo 'make clean   remove what was built'
 
 deps:
-	@scripts/install-dependencies run test
+	@.ci/install-dependencies run test
 
 demo-deps:
-	@scripts/install-dependencies run
+	@.ci/install-dependencies run
 
 build:
 	@echo '==> release build'

@@ -32,6 +32,7 @@ pub struct Admin {
     metrics: Arc<Metrics>,
     staging: PathBuf,
     ping: Ping,
+    started: CancellationToken,
     draining: CancellationToken,
     /// One look at the disk at a time: a hanging mount takes one thread, not one for each probe.
     disk: Arc<Semaphore>,
@@ -49,9 +50,16 @@ pub fn redis_ping(connection: ConnectionManager) -> Ping {
 }
 
 impl Admin {
-    /// `staging` is `staging.directory`; `draining` is cancelled when the instance stops taking jobs.
-    pub fn new(metrics: Arc<Metrics>, staging: PathBuf, ping: Ping, draining: CancellationToken) -> Arc<Admin> {
-        Arc::new(Admin { metrics, staging, ping, draining, disk: Arc::new(Semaphore::new(1)) })
+    /// `staging` is `staging.directory`; `started` is cancelled when the instance takes jobs, and
+    /// `draining` when it stops taking them.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        staging: PathBuf,
+        ping: Ping,
+        started: CancellationToken,
+        draining: CancellationToken,
+    ) -> Arc<Admin> {
+        Arc::new(Admin { metrics, staging, ping, started, draining, disk: Arc::new(Semaphore::new(1)) })
     }
 
     /// The three routes.
@@ -94,7 +102,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         true => Err("the instance is stopping".to_owned()),
         false => Ok(()),
     };
-    let checks = [("redis", redis), ("staging", staging), ("draining", draining)];
+    let started = match admin.started.is_cancelled() {
+        true => Ok(()),
+        false => Err("the instance is still starting".to_owned()),
+    };
+    let checks = [("started", started), ("redis", redis), ("staging", staging), ("draining", draining)];
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let shown = |check: &Result<(), String>| match check {
         Ok(()) => json!({"ok": true}),
@@ -139,8 +151,9 @@ mod tests {
     use crate::report::test_redis::RedisServer;
 
     async fn start(staging: &Path, ping: Ping) -> (String, CancellationToken) {
-        let draining = CancellationToken::new();
-        let admin = Admin::new(Metrics::new(), staging.to_owned(), ping, draining.clone());
+        let (started, draining) = (CancellationToken::new(), CancellationToken::new());
+        started.cancel();
+        let admin = Admin::new(Metrics::new(), staging.to_owned(), ping, started, draining.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(crate::serve::serve(listener, Admin::router(admin), CancellationToken::new()));

@@ -3,36 +3,36 @@
 //!
 //! The rooms, in the order in which a job goes through them:
 //!
-//! * [`job`]: the queue element and what becomes of it
 //! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
+//! * [`job`]: the queue element and what becomes of it
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
-//! * [`worker`]: how many jobs run, how long, and what follows from how they end
-//! * [`gate`]: nothing is downloaded before the customer is enrolled
-//! * [`store`]: the status of a task, in and out
+//! * [`worker`]: the pool, and the pipeline: the story of one job, the only place that knows all rooms
+//! * [`gate`]: nothing is downloaded before the customer is enrolled, says the [`store`]
 //! * [`resolver`]: course URL to course
-//! * [`hls`]: playlist to one exact file
-//! * [`cli`]: what the commands show
+//! * [`media`]: course to folder, in the task's [`sandbox`]
+//! * [`hls`]: playlist to one exact file for each track
+//! * [`remux`]: .ts to .mp4, with ffmpeg as a [`child`] process
+//! * [`delivery`]: the folder to its destination
 //! * [`report`]: finalize call, progress and status events
-//! * [`media`]: names on disk, and files that are fetched as they are
-//! * [`remux`]: .ts to .mp4 without re-encoding
-//! * [`delivery`]: the course folder to its destination, whole or not at all
 //!
-//! and what they all use:
+//! What they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
 //! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`], [`logging`]
+//!
+//! What puts them together:
+//!
+//! * [`app`]: the composition root of the daemon; [`cli`]: the commands
 //! * [`admin`]: health and metrics on their own port; [`serve`]: the HTTP server of hook and admin
 #![deny(unsafe_code)]
 
-pub mod cli;
 pub mod admin;
-//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`], [`child`]
-#![deny(unsafe_code)]
-
+pub mod app;
 pub mod child;
+pub mod cli;
 pub mod config;
-pub mod enroll;
 pub mod delivery;
+pub mod enroll;
 pub mod failure;
 pub mod gate;
 pub mod hls;
@@ -45,9 +45,10 @@ pub mod metrics;
 pub mod progress;
 pub mod queue;
 pub mod redis_client;
-pub mod report;
 pub mod remux;
+pub mod report;
 pub mod resolver;
+pub mod sandbox;
 pub mod serve;
 pub mod store;
 pub mod worker;

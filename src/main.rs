@@ -1,1 +1,93 @@
-fn main() {}
+//! The command line program: arguments, configuration, logs, work, exit code.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use hauld::cli::{Cli, Command, check, demo, enqueue, fetch, inspect};
+use hauld::config::{Config, ConfigError, LogFormat, LogSettings};
+use hauld::failure::Result;
+use hauld::{app, logging};
+
+/// The work failed.
+const EXIT_FAILED: u8 = 1;
+/// EX_CONFIG of sysexits: systemd does not restart into it.
+const EXIT_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    // clap exits with 2 on bad usage.
+    let cli = Cli::parse();
+    let loaded = match cli.command {
+        Command::Fetch(_) | Command::Inspect(_) | Command::Demo => cli.config.load_without_default(),
+        _ => cli.config.load(),
+    };
+    let config = match loaded {
+        Ok(config) => config,
+        Err(errors) => return refuse(&errors),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli, config)),
+        Err(error) => fail(&format!("cannot start the async runtime: {error}")),
+    }
+}
+
+async fn dispatch(cli: Cli, config: Config) -> ExitCode {
+    let command = cli.command;
+    if let Err(error) = logging::init(&log_settings(&command, &config)) {
+        return refuse(&[error]);
+    }
+    let result: Result<String> = match command {
+        Command::Run => app::run(config).await.map(|()| String::new()),
+        Command::Fetch(arguments) => {
+            let path = fetch::run(&arguments, config).await;
+            path.map(|path| if arguments.json { String::new() } else { format!("{}\n", path.display()) })
+        }
+        Command::Inspect(arguments) => inspect::run(&arguments, config).await,
+        Command::Enqueue(arguments) => {
+            let length = enqueue::run(&arguments, &config).await;
+            length.map(|length| format!("pushed; {length} waiting in {}\n", config.queue.list))
+        }
+        Command::Check => {
+            let report = check::run(&config).await;
+            print(&report.to_string());
+            return if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+        }
+        Command::Demo => demo::run().await.map(|()| String::new()),
+    };
+    match result {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(failure) => fail(&format!("{failure} [{}]", failure.kind)),
+    }
+}
+
+/// The daemon logs as it is configured. A command answers on standard output and says only what is
+/// wrong beside it, unless the log level was set on purpose.
+fn log_settings(command: &Command, config: &Config) -> LogSettings {
+    match (command, config.log.level.as_str()) {
+        (Command::Run, _) => config.log.clone(),
+        (_, "info") => LogSettings { level: "warn".into(), format: LogFormat::Human },
+        (_, level) => LogSettings { level: level.into(), format: LogFormat::Human },
+    }
+}
+
+/// Writes to standard output. A reader that has gone away (`| head`) is no reason to panic.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn fail(message: &str) -> ExitCode {
+    eprintln!("hauld: {message}");
+    ExitCode::from(EXIT_FAILED)
+}
+
+fn refuse(errors: &[ConfigError]) -> ExitCode {
+    eprintln!("hauld: the configuration cannot be used:");
+    for error in errors {
+        eprintln!("  {error}");
+    }
+    ExitCode::from(EXIT_CONFIGURATION)
+}

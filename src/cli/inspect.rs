@@ -2,13 +2,58 @@
 
 use std::fmt::Write as _;
 
+use clap::Args;
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::config::Config;
+use crate::failure::{Context, Failure, Result};
 use crate::hls::playlist::{
-    ByteRange, Diagnostic, Key, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, RenditionKind, Segment,
-    Variant,
+    self, ByteRange, Diagnostic, Key, Limits, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition,
+    RenditionKind, Segment, Variant,
 };
+use crate::hls::{Engine, StreamRequest};
+use crate::http::RequestHeaders;
+use crate::metrics::Metrics;
+
+/// What a file's URIs resolve against when nobody says.
+const NO_BASE: &str = "http://base.invalid/";
+
+/// Arguments of `hauld inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// A playlist's URL or file
+    #[arg(value_name = "URL|FILE")]
+    pub playlist: String,
+    /// What the URIs of a file are relative to
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// For programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the parser understood, as text or JSON.
+///
+/// # Errors
+/// What loading or parsing failed with.
+pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String> {
+    let text = &arguments.playlist;
+    let playlist = if text.starts_with("http://") || text.starts_with("https://") {
+        let url = crate::http::parse_url(text)?;
+        let headers = RequestHeaders::new(&url, &[], Default::default())?;
+        let engine = Engine::new(config.hls, &config.http, Metrics::new())?;
+        engine.load_playlist(&StreamRequest { url: url.clone(), headers }, &url, &[]).await?
+    } else {
+        let base = crate::http::parse_url(arguments.base_url.as_deref().unwrap_or(NO_BASE)).at(|| "--base-url")?;
+        let bytes =
+            tokio::fs::read(text).await.map_err(|error| Failure::disk(format_args!("reading {text}"), error))?;
+        let max_bytes = config.hls.max_playlist_bytes;
+        let limits = Limits { max_bytes, max_segments: config.hls.max_segments, ..Limits::default() };
+        playlist::parse(&bytes, &base, &limits).at(|| text)?
+    };
+    Ok(if arguments.json { format!("{:#}\n", to_json(&playlist)) } else { to_text(&playlist) })
+}
 
 /// The playlist as JSON. URIs are absolute and whole, with their queries: it is meant for programs.
 pub fn to_json(playlist: &Playlist) -> Value {

@@ -1,2 +1,110 @@
-//! What the commands do and show.
+//! The command line: what can be asked of this program.
+
+pub mod check;
+pub mod demo;
+pub mod enqueue;
+pub mod fetch;
 pub mod inspect;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError, Container};
+
+/// Where the packaged configuration lies.
+const DEFAULT_CONFIG: &str = "/etc/hauld/hauld.toml";
+
+/// Download worker daemon for course platforms.
+#[derive(Debug, Parser)]
+#[command(name = "hauld", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub config: ConfigArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Where the configuration comes from.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// Configuration file [default: /etc/hauld/hauld.toml, if it is there]
+    #[arg(long, global = true, env = "HAULD_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one setting; may be repeated
+    #[arg(long = "set", global = true, value_name = "SECTION.NAME=VALUE", value_parser = setting)]
+    pub set: Vec<(String, String)>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs the daemon: takes jobs until it is stopped
+    Run,
+    /// Downloads one playlist or course to disk, without Redis
+    Fetch(fetch::FetchArguments),
+    /// Shows what the playlist parser understood
+    Inspect(inspect::InspectArguments),
+    /// Pushes one job onto the queue
+    Enqueue(enqueue::EnqueueArguments),
+    /// Says in plain words whether everything that is configured can be used
+    Check,
+    /// Runs the whole main job on a sample course, with a private Redis (needs redis-server and ffmpeg)
+    Demo,
+}
+
+/// `--container`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ContainerArgument {
+    /// By the file's extension, else mp4 if ffmpeg is there
+    Auto,
+    /// .mp4; needs ffmpeg for transport streams
+    Mp4,
+    /// As it came: no remuxing
+    Ts,
+}
+
+impl From<ContainerArgument> for Container {
+    fn from(argument: ContainerArgument) -> Container {
+        match argument {
+            ContainerArgument::Auto => Container::Auto,
+            ContainerArgument::Mp4 => Container::Mp4,
+            ContainerArgument::Ts => Container::Ts,
+        }
+    }
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("is not SECTION.NAME=VALUE")?;
+    if name.ends_with("token") || name.ends_with("secret") {
+        return Err("a secret on a command line can be read by every user of this host; put it into a file".into());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl ConfigArguments {
+    /// Loads the configuration.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load(&self) -> Result<Config, Vec<ConfigError>> {
+        let default = Path::new(DEFAULT_CONFIG);
+        let file = self.config.as_deref().or(default.exists().then_some(default));
+        self.load_from(file)
+    }
+
+    /// Loads the configuration without the packaged file: for commands that a user without rights
+    /// runs on the side.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, at once.
+    pub fn load_without_default(&self) -> Result<Config, Vec<ConfigError>> {
+        self.load_from(self.config.as_deref())
+    }
+
+    fn load_from(&self, file: Option<&Path>) -> Result<Config, Vec<ConfigError>> {
+        let flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
+        Config::load(file, std::env::vars().collect(), flags)
+    }
+}

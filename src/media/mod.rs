@@ -1,4 +1,14 @@
-//! What a lecture is on disk: its names, and the files that are fetched as they are.
+//! What a course is on disk: its names, its lectures, and the files that are fetched as they are.
+//!
+//! * `course`: every lecture with its captions and assets
+//! * `lecture`: one stream to one finished file
+//! * `file`: one plain file
+//! * `names`: where everything goes
 
-pub mod file;
-pub mod names;
+mod course;
+mod file;
+mod lecture;
+mod names;
+
+pub use course::CourseDownload;
+pub use lecture::{StreamDownload, Target};

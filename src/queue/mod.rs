@@ -16,7 +16,8 @@ mod settle;
 mod take;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionManager;
 use tokio::sync::{Notify, watch};
@@ -59,6 +60,8 @@ struct Shared {
     lease: watch::Sender<Arc<Lease>>,
     /// A retry was put into the delayed set: look when the next one is due.
     delayed: Notify,
+    /// When the sweeping loop last came round, whether or not Redis answered.
+    last_round: Mutex<Instant>,
 }
 
 /// An element in hand, as a job.
@@ -121,6 +124,7 @@ impl Queue {
             metrics,
             lease: watch::Sender::new(Arc::new(lease)),
             delayed: Notify::new(),
+            last_round: Mutex::new(Instant::now()),
         };
         Ok(Queue { shared: Arc::new(shared) })
     }
@@ -134,6 +138,12 @@ impl Queue {
     /// lost lease.
     pub fn instance(&self) -> String {
         self.lease().instance.clone()
+    }
+
+    /// How long ago the sweeping loop last came round: seconds, unless the process hangs. An
+    /// outage of Redis does not stop the loop.
+    pub fn silence(&self) -> Duration {
+        self.shared.last_round.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
     /// The settings it was connected with.

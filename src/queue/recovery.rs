@@ -1,6 +1,7 @@
 //! The sweep, made by every instance: renew the own lease, bring back delayed elements that are
 //! due, take back what dead instances held, count.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ impl Queue {
         let mut due_in = None;
         let mut backoff = Backoff::new();
         loop {
+            *self.shared.last_round.lock().unwrap_or_else(PoisonError::into_inner) = std::time::Instant::now();
             let due = due_in.map_or(next_sweep, |wait| next_sweep.min(Instant::now() + wait));
             let lease = self.lease();
             tokio::select! {

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, error_span, info, warn};
 
 use super::settle;
 use crate::config::WorkerSettings;
@@ -38,6 +38,9 @@ pub trait JobRunner: Send + Sync {
     /// The pool itself ends the job for good (its time was over, or the runner panicked, in the
     /// last attempt): tell the backend, as `run` does before it answers [`Outcome::Dead`].
     async fn gave_up(&self, _job: &Leased, _failure: &Failure) {}
+
+    /// The job is settled as `done`: what was kept for another attempt can go.
+    async fn settled(&self, _job: &Leased) {}
 }
 
 struct Pool {
@@ -120,7 +123,8 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
         };
         let Some(leased) = taker.next(&no_more).await else { return };
         let pool = pool.clone();
-        let span = info_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+        // At error level, so that no log level takes the task id off the lines of a job.
+        let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
         let job = async move {
             pool.job(Arc::new(leased)).await;
             drop(permit);
@@ -157,6 +161,7 @@ impl Pool {
                 self.count(name);
                 if name == "done" {
                     self.metrics.last_success.set(jiff::Timestamp::now().as_second());
+                    self.runner.settled(&leased).await;
                 }
                 info!(outcome = name, seconds, "job settled");
             }

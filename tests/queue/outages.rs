@@ -27,11 +27,11 @@ async fn a_settle_waits_for_a_server_that_is_away() {
     let queue = world.queue("0").await;
     world.push(element(1)).await;
     let leased = next(&mut queue.taker()).await;
-    world.server.kill();
+    world.server.kill9();
     let settled = tokio::spawn(async move { queue.settle(&leased, Outcome::Done).await });
     eventually("it is noticed", async || world.metrics.redis_up.get() == 0).await;
     assert!(!settled.is_finished());
-    world.server.start_again();
+    world.server.restart();
     within(settled).await.unwrap().unwrap();
     world.redis = world.server.connection().await;
     assert_eq!(world.count("done").await, 1);
@@ -60,8 +60,8 @@ async fn the_pool_goes_on_by_itself_after_every_restart_of_the_server() {
             world.push(element(pushed)).await;
         }
         // In the middle of the work.
-        world.server.kill();
-        world.server.start_again();
+        world.server.kill9();
+        world.server.restart();
         world.redis = world.server.connection().await;
     }
     eventually("all are done", async || world.count("done").await == pushed).await;
@@ -80,9 +80,9 @@ async fn a_server_that_freezes_and_awakes_loses_nothing() {
     world.push(element(1)).await;
     next(&mut taker).await;
     let (leased, ()) = tokio::join!(within(taker.next(&stop)), async {
-        world.server.signal("STOP");
+        world.server.pause();
         eventually("the answer is missed", async || world.metrics.redis_up.get() == 0).await;
-        world.server.signal("CONT");
+        world.server.resume();
         let _: u64 = world.redis.clone().lpush(LIST, element(2)).await.unwrap();
     });
     assert_eq!(leased.unwrap().spec.task_id.get(), 2);
@@ -130,7 +130,7 @@ async fn a_stop_while_the_server_is_away_ends_in_time() {
     });
     world.push(element(1)).await;
     eventually("it works", async || world.count("done").await == 1).await;
-    world.server.kill();
+    world.server.kill9();
     eventually("it is noticed", async || world.metrics.redis_up.get() == 0).await;
     stop.cancel();
     within(pool).await.unwrap();

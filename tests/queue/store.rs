@@ -52,7 +52,7 @@ async fn a_task_goes_through_its_life() {
 async fn a_store_that_does_not_answer_is_unavailable() {
     let mut server = RedisServer::start();
     let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
-    server.kill();
+    server.kill9();
     let id = TaskId::new(43).unwrap();
     let failures = [
         store.read(id).await.unwrap_err(),
@@ -71,8 +71,8 @@ async fn the_gate_opens_when_the_row_changes_and_survives_a_restart_of_the_store
     let _: () = redis.hset("hauld:task:43", "status", "processing").await.unwrap();
     let settings = GateSettings { wait: Duration::from_secs(15), poll: Duration::from_millis(100) };
     let admitted = tokio::spawn(async move { gate::admit(&store, &spec(43), &settings).await });
-    server.kill();
-    server.start_again();
+    server.kill9();
+    server.restart();
     let mut redis = server.connection().await;
     let _: () = redis.hset_multiple("hauld:task:43", &[("status", "enrolled"), ("order_id", "41")]).await.unwrap();
     assert_eq!(admitted.await.unwrap().unwrap().order_id, Some(41));

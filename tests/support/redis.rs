@@ -56,6 +56,17 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// The server as the configuration names it.
+    pub fn settings(&self) -> hauld::config::RedisSettings {
+        hauld::config::RedisSettings { url: self.url().into() }
+    }
+
+    /// A connection of the test's own.
+    pub async fn connection(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.url()).expect("the URL is one of Redis");
+        client.get_multiplexed_async_connection().await.expect("the server answers")
+    }
+
     /// The port.
     pub fn port(&self) -> u16 {
         self.port

@@ -1,0 +1,218 @@
+//! The composition root: builds every room of the daemon, starts them in order, stops them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{Admin, redis_ping};
+use crate::config::Config;
+use crate::delivery::FolderDelivery;
+use crate::enroll::EnrollmentClient;
+use crate::failure::{Failure, FailureKind, Result};
+use crate::hls::Engine;
+use crate::hook::Hook;
+use crate::http::Cookies;
+use crate::media::{CourseDownload, StreamDownload};
+use crate::metrics::Metrics;
+use crate::queue::{Producer, Queue};
+use crate::redis_client;
+use crate::remux::Remux;
+use crate::report::{Events, FinalizeClient};
+use crate::resolver::Resolver;
+use crate::serve::serve;
+use crate::store::{RedisStore, TaskStore};
+use crate::worker::{self, Pipeline};
+
+/// How long to wait between two tries to reach Redis at start.
+const START_RETRY: Duration = Duration::from_secs(1);
+
+/// How long orders that the hook has accepted may go on after the stop.
+const HOOK_LIMIT: Duration = Duration::from_secs(20);
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// What makes it impossible to start; once it runs, trouble is handled and logged where it happens.
+pub async fn run(config: Config) -> Result<()> {
+    let metrics = Metrics::new();
+    let stop = CancellationToken::new();
+    let stop_now = CancellationToken::new();
+    let started = CancellationToken::new();
+    // The admin port answers until everything else has stopped.
+    let end = CancellationToken::new();
+    let signals = listen_for_signals(stop.clone(), stop_now.clone())?;
+
+    let admin = match config.admin.listen {
+        Some(address) => {
+            let listener = bind("admin.listen", address).await?;
+            let ping = redis_ping(redis_client::manager(&config.redis)?);
+            let admin =
+                Admin::new(metrics.clone(), config.staging.directory.clone(), ping, started.clone(), stop.clone());
+            Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
+        }
+        None => None,
+    };
+    make_directories(&config).await?;
+    let Some(queue) = connect(&config, &metrics, &stop).await? else { return Ok(()) };
+    for warning in queue.server_warnings().await.unwrap_or_default() {
+        tracing::warn!("{warning}");
+    }
+    let connection = redis_client::manager(&config.redis)?;
+    let store: Arc<dyn TaskStore> = Arc::new(RedisStore::new(connection.clone()));
+    let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
+
+    let hook = match config.hook.listen {
+        Some(address) => {
+            let listener = bind("hook.listen", address).await?;
+            let producer = Producer::new(connection, config.queue.list.clone());
+            let enrollment = EnrollmentClient::new(&config.enrollment, &config.http)?;
+            let hook = Hook::new(store, producer, enrollment, &config.hook, metrics.clone());
+            let server = tokio::spawn(serve(listener, Hook::router(hook.clone()), stop.clone()));
+            Some((hook, server))
+        }
+        None => None,
+    };
+
+    started.cancel();
+    let watchdog = notify_ready(&queue, &config);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        instance = queue.instance(),
+        redis = config.redis.shown(),
+        list = config.queue.list,
+        jobs = config.worker.jobs,
+        "ready: taking jobs"
+    );
+    worker::run(queue, &config.worker, pipeline, metrics, stop.clone(), stop_now).await;
+
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    stop.cancel();
+    watchdog.abort();
+    if let Some((hook, server)) = hook {
+        join("hook", server).await;
+        // Orders go on without their caller.
+        if tokio::time::timeout(HOOK_LIMIT, hook.drain()).await.is_err() {
+            tracing::warn!("orders were still under way in the hook; their tasks can be ordered again");
+        }
+    }
+    end.cancel();
+    if let Some(admin) = admin {
+        join("admin", admin).await;
+    }
+    signals.abort();
+    tracing::info!("stopped: nothing is held");
+    Ok(())
+}
+
+async fn build_pipeline(
+    config: &Config,
+    queue: &Queue,
+    store: Arc<dyn TaskStore>,
+    metrics: &Arc<Metrics>,
+) -> Result<Pipeline> {
+    let remux = Remux::detect(&config.remux).await;
+    match &remux {
+        Some(remux) => tracing::info!(version = remux.version(), "ffmpeg found"),
+        None => tracing::warn!("ffmpeg is not on this host: lectures are kept as .ts"),
+    }
+    let cookies = match &config.resolver.cookies_file {
+        Some(path) => Arc::new(Cookies::load(path)?),
+        None => Arc::default(),
+    };
+    let engine = Arc::new(Engine::new(config.hls.clone(), &config.http, metrics.clone())?);
+    let streams = StreamDownload { engine, remux, container: config.remux.container };
+    Ok(Pipeline {
+        gate: config.gate.clone(),
+        store,
+        resolver: Resolver::new(&config.resolver, &config.http)?,
+        courses: CourseDownload { streams, cookies, metrics: metrics.clone() },
+        delivery: FolderDelivery::new(config.delivery.directory.clone()),
+        finalize: FinalizeClient::new(&config.report, &config.http)?,
+        events: Events::new(redis_client::manager(&config.redis)?),
+        queue: queue.clone(),
+        staging: config.staging.directory.clone(),
+        max_attempts: config.queue.max_attempts,
+        metrics: metrics.clone(),
+    })
+}
+
+/// Registers with Redis, however long it is away. `None` when told to stop before that.
+async fn connect(config: &Config, metrics: &Arc<Metrics>, stop: &CancellationToken) -> Result<Option<Queue>> {
+    let mut told = false;
+    loop {
+        match Queue::connect(&config.redis, &config.queue, &config.worker.instance, metrics.clone()).await {
+            Ok(queue) => return Ok(Some(queue)),
+            Err(failure) if !std::mem::replace(&mut told, true) => {
+                tracing::error!(
+                    kind = failure.kind.name(),
+                    redis = config.redis.shown(),
+                    "{failure}; trying until it is there"
+                );
+            }
+            Err(_) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(START_RETRY) => {}
+        }
+    }
+}
+
+async fn make_directories(config: &Config) -> Result<()> {
+    for directory in [&config.staging.directory, &config.delivery.directory] {
+        let made = tokio::fs::create_dir_all(directory).await;
+        made.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
+    }
+    Ok(())
+}
+
+async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| Failure::new(FailureKind::Internal, format!("{setting} = {address}: {error}")))
+}
+
+/// SIGTERM or SIGINT: stop taking and drain. A second one: hand everything back at once.
+fn listen_for_signals(stop: CancellationToken, stop_now: CancellationToken) -> Result<JoinHandle<()>> {
+    let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    Ok(tokio::spawn(async move {
+        for token in [stop, stop_now] {
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            tracing::info!(at_once = token.is_cancelled(), "told to stop");
+            token.cancel();
+        }
+    }))
+}
+
+/// Tells systemd that the daemon is ready, and from then on that it is alive: only while the queue's
+/// own loops have made progress, so that a hang is seen as one.
+fn notify_ready(queue: &Queue, config: &Config) -> JoinHandle<()> {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let queue = queue.clone();
+    // A blocking take and a sweep against a silent server may each last this long and be well.
+    let patience = (config.queue.block + config.queue.sweep) * 3 + Duration::from_secs(15);
+    tokio::spawn(async move {
+        let Some(limit) = sd_notify::watchdog_enabled() else { return };
+        let mut ticks = tokio::time::interval(limit / 3);
+        loop {
+            ticks.tick().await;
+            if queue.silence() < patience {
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        }
+    })
+}
+
+async fn join(name: &str, task: JoinHandle<std::io::Result<()>>) {
+    match task.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!("the {name} server failed: {error}"),
+        Err(error) => tracing::error!("the {name} server ended early: {error}"),
+    }
+}

@@ -1,0 +1,36 @@
+//! `hauld enqueue`: pushes one job, as the backend does.
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::failure::{Failure, FailureKind, Result};
+use crate::job::{JobSpec, TaskId};
+use crate::queue::Producer;
+use crate::redis_client;
+
+/// Arguments of `hauld enqueue`.
+#[derive(Debug, Args)]
+pub struct EnqueueArguments {
+    /// The task's number; its status gates the job
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub task_id: u64,
+    /// The customer
+    #[arg(long)]
+    pub email: String,
+    /// The course to deliver
+    #[arg(long, value_name = "URL")]
+    pub course_url: String,
+}
+
+/// Pushes the job; returns the length of the queue afterwards.
+///
+/// # Errors
+/// `url_invalid`, `queue_unavailable`.
+pub async fn run(arguments: &EnqueueArguments, config: &Config) -> Result<u64> {
+    let task_id = TaskId::new(arguments.task_id);
+    let task_id = task_id.ok_or_else(|| Failure::new(FailureKind::MalformedJob, "the task id is 0"))?;
+    let course_url = crate::http::parse_url(&arguments.course_url)?;
+    let spec = JobSpec { task_id, email: arguments.email.clone(), course_url };
+    let producer = Producer::new(redis_client::manager(&config.redis)?, config.queue.list.clone());
+    producer.push(&spec.to_element(jiff::Timestamp::now())).await
+}

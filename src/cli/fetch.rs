@@ -1,0 +1,195 @@
+//! `hauld fetch`: the engine alone, without Redis.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::ContainerArgument;
+use crate::config::{Config, Container, ResolverKind};
+use crate::failure::{Failure, FailureKind, Result};
+use crate::hls::{Engine, StreamRequest};
+use crate::http::{Cookies, RequestHeaders, shown};
+use crate::media::{CourseDownload, StreamDownload, Target};
+use crate::metrics::Metrics;
+use crate::progress::{Progress, Snapshot};
+use crate::remux::Remux;
+use crate::resolver::{Resolver, StreamKind};
+
+/// How often progress is shown.
+const TICK: Duration = Duration::from_millis(200);
+
+/// Arguments of `hauld fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArguments {
+    /// A playlist, or a course that the configured resolver knows
+    pub url: String,
+    /// The file to write; for a course, the directory to put its folder into
+    #[arg(short, long, value_name = "PATH")]
+    pub output: PathBuf,
+    /// Preferred height in lines: the best not above it, else the lowest there is
+    #[arg(long, value_name = "LINES")]
+    pub quality: Option<u32>,
+    /// Segment requests at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub concurrency: Option<u16>,
+    /// Header for every request, "Name: value"; may be repeated
+    #[arg(long, value_name = "HEADER", value_parser = header)]
+    pub header: Vec<(String, String)>,
+    /// Netscape cookies.txt
+    #[arg(long, value_name = "FILE")]
+    pub cookies: Option<PathBuf>,
+    /// Container of the result
+    #[arg(long, value_enum, default_value = "auto")]
+    pub container: ContainerArgument,
+    /// One JSON object per line on standard output instead of a progress bar
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once(':').ok_or("is not \"Name: value\"")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}
+
+/// Downloads to disk; returns the path of what is finished.
+///
+/// # Errors
+/// The one failure that ended it; nothing is left under a final name that is not whole.
+pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathBuf> {
+    let url = crate::http::parse_url(&arguments.url)?;
+    config.hls.quality = arguments.quality.unwrap_or(config.hls.quality);
+    config.hls.concurrency = arguments.concurrency.map_or(config.hls.concurrency, usize::from);
+    config.hls.max_requests = config.hls.max_requests.max(config.hls.concurrency);
+    if let Some(path) = &arguments.cookies {
+        config.resolver.cookies_file = Some(path.clone());
+    }
+    let cookies = match &config.resolver.cookies_file {
+        Some(path) => Arc::new(Cookies::load(path)?),
+        None => Arc::default(),
+    };
+    let metrics = Metrics::new();
+    let engine = Arc::new(Engine::new(config.hls.clone(), &config.http, metrics.clone())?);
+    let container = container(arguments.container, &arguments.output);
+    let remux = if container == Container::Ts { None } else { Remux::detect(&config.remux).await };
+    let streams = StreamDownload { engine, remux, container };
+    let progress = Arc::new(Progress::default());
+    let cancel = CancellationToken::new();
+    let work = async {
+        if is_playlist(&url, &config) {
+            let headers = RequestHeaders::new(&url, &arguments.header, cookies)?;
+            let target = Target::File(arguments.output.clone());
+            make_parent(&arguments.output).await?;
+            progress.set_items(1);
+            progress.start_item(&arguments.output.to_string_lossy());
+            let request = StreamRequest { url: url.clone(), headers };
+            let finished = streams.run(&request, &target, &progress, &cancel).await?;
+            progress.finish_item();
+            return Ok(finished);
+        }
+        let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(&url).await?;
+        for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
+            for stream in lecture.stream.iter_mut().filter(|stream| stream.kind == StreamKind::Hls) {
+                stream.headers.extend(arguments.header.iter().cloned());
+            }
+        }
+        let courses = CourseDownload { streams, cookies, metrics };
+        let folder = courses.run(&course, &arguments.output, &progress, &cancel).await?;
+        Ok(arguments.output.join(folder))
+    };
+    let result = tokio::select! {
+        result = work => result,
+        never = show(&progress, arguments.json) => match never {},
+        _ = tokio::signal::ctrl_c() => Err(Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on")),
+    };
+    if arguments.json {
+        println!("{}", last_event(&url, &result, &progress.snapshot()));
+    }
+    result
+}
+
+/// A playlist goes to one file. Anything else is a course, if a resolver can tell what it is.
+fn is_playlist(url: &Url, config: &Config) -> bool {
+    let has_resolver = config.resolver.catalog_endpoint.is_some() || !config.resolver.command.is_empty();
+    url.path().to_ascii_lowercase().ends_with(".m3u8") || !has_resolver || config.resolver.kind == ResolverKind::Direct
+}
+
+/// `auto` goes by the extension that the user has written.
+fn container(argument: ContainerArgument, output: &Path) -> Container {
+    let extension = output.extension().and_then(|text| text.to_str()).unwrap_or_default();
+    match (argument, extension.to_ascii_lowercase().as_str()) {
+        (ContainerArgument::Auto, "ts") => Container::Ts,
+        (ContainerArgument::Auto, "mp4" | "m4v" | "m4a") => Container::Mp4,
+        (argument, _) => argument.into(),
+    }
+}
+
+async fn make_parent(path: &Path) -> Result<()> {
+    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
+    let made = tokio::fs::create_dir_all(parent).await;
+    made.map_err(|error| Failure::disk(format_args!("creating {}", parent.display()), error))
+}
+
+/// Shows progress until it is dropped.
+async fn show(progress: &Progress, json: bool) -> std::convert::Infallible {
+    let bar = (!json && std::io::stderr().is_terminal()).then(|| {
+        let bar = ProgressBar::new(1000);
+        // cannot fail: the template is constant and a test renders it.
+        if let Ok(style) = ProgressStyle::with_template("{bar:30} {percent:>3} %  {msg}") {
+            bar.set_style(style);
+        }
+        bar
+    });
+    let mut before = (tokio::time::Instant::now(), 0u64);
+    let mut speed = 0.0;
+    let mut ticks = tokio::time::interval(TICK);
+    loop {
+        let now = ticks.tick().await;
+        let snapshot = progress.snapshot();
+        let seconds = (now - before.0).as_secs_f64();
+        if seconds >= 1.0 {
+            speed = snapshot.bytes_downloaded.saturating_sub(before.1) as f64 / seconds;
+            before = (now, snapshot.bytes_downloaded);
+        }
+        if let Some(bar) = &bar {
+            bar.set_position((snapshot.percent.unwrap_or(0.0) * 10.0) as u64);
+            let mebibytes = snapshot.bytes_downloaded as f64 / f64::from(1 << 20);
+            let rate = speed / f64::from(1 << 20);
+            bar.set_message(format!("{mebibytes:.1} MiB  {rate:.1} MiB/s  {}", snapshot.current_file));
+        } else if json {
+            println!("{}", progress_event(&snapshot));
+        }
+    }
+}
+
+fn progress_event(snapshot: &Snapshot) -> serde_json::Value {
+    json!({
+        "event": "progress",
+        "percent": snapshot.percent,
+        "current_file": snapshot.current_file,
+        "bytes_downloaded": snapshot.bytes_downloaded,
+    })
+}
+
+fn last_event(url: &Url, result: &Result<PathBuf>, snapshot: &Snapshot) -> serde_json::Value {
+    match result {
+        Ok(path) => json!({
+            "event": "done",
+            "url": shown(url),
+            "path": path.to_string_lossy(),
+            "bytes_downloaded": snapshot.bytes_downloaded,
+        }),
+        Err(failure) => json!({
+            "event": "failed",
+            "url": shown(url),
+            "kind": failure.kind.name(),
+            "message": failure.message,
+        }),
+    }
+}

@@ -1,0 +1,152 @@
+//! A whole course to one folder: every lecture with its captions and assets, in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::file::{FileFetch, FileLimits};
+use super::lecture::{StreamDownload, Target};
+use super::names::{self, LecturePaths};
+use crate::failure::{Context, Failure, Result};
+use crate::hls::StreamRequest;
+use crate::http::{Cookies, RequestHeaders};
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use crate::resolver::{Course, Lecture, Stream, StreamKind};
+
+/// Downloads courses.
+pub struct CourseDownload {
+    pub streams: StreamDownload,
+    pub cookies: Arc<Cookies>,
+    pub metrics: Arc<Metrics>,
+}
+
+impl CourseDownload {
+    /// Downloads a course into `<sandbox>/<course folder>` and returns the folder's name. What is
+    /// there from an earlier attempt is not fetched again.
+    ///
+    /// # Errors
+    /// The first failure, with the lecture in front of it. What is finished stays.
+    pub async fn run(
+        &self,
+        course: &Course,
+        sandbox: &Path,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        let plan = names::plan(course);
+        progress.set_items(plan.iter().map(|paths| item_count(lecture(course, paths))).sum());
+        for paths in &plan {
+            let lecture = lecture(course, paths);
+            let started = Instant::now();
+            self.lecture(lecture, paths, sandbox, progress, cancel)
+                .await
+                .at(|| format!("lecture {:?}", lecture.title))?;
+            self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());
+            tracing::info!(
+                lecture = %paths.stem.display(),
+                elapsed_seconds = started.elapsed().as_secs_f64(),
+                "DOWNLOAD lecture finished"
+            );
+        }
+        Ok(names::course_folder(&course.title))
+    }
+
+    async fn lecture(
+        &self,
+        lecture: &Lecture,
+        paths: &LecturePaths,
+        sandbox: &Path,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let directory = sandbox.join(&paths.directory);
+        let created = tokio::fs::create_dir_all(&directory).await;
+        created.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
+        if let Some(stream) = &lecture.stream {
+            progress.start_item(&file_name(&paths.media("mp4")));
+            self.stream(stream, &sandbox.join(&paths.stem), progress, cancel).await?;
+            progress.finish_item();
+        }
+        for (caption, path) in lecture.captions.iter().zip(&paths.captions) {
+            let what = || format!("the {} captions", caption.language);
+            self.file(&caption.url, &sandbox.join(path), FileLimits::CAPTION, progress, cancel).await.at(what)?;
+        }
+        for (asset, path) in lecture.assets.iter().zip(&paths.assets) {
+            let what = || format!("the asset {:?}", asset.name);
+            self.file(&asset.url, &sandbox.join(path), FileLimits::ASSET, progress, cancel).await.at(what)?;
+        }
+        Ok(())
+    }
+
+    async fn stream(
+        &self,
+        stream: &Stream,
+        stem: &Path,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let headers = RequestHeaders::new(&stream.url, &stream.headers, self.cookies.clone())?;
+        match stream.kind {
+            StreamKind::Hls => {
+                let request = StreamRequest { url: stream.url.clone(), headers };
+                self.streams.run(&request, &Target::Stem(stem.to_owned()), progress, cancel).await?;
+            }
+            StreamKind::File => {
+                let extension =
+                    Path::new(stream.url.path()).extension().and_then(|text| text.to_str()).unwrap_or("mp4");
+                let mut path = stem.as_os_str().to_owned();
+                path.push(format!(".{}", extension.to_ascii_lowercase()));
+                self.fetch(&stream.url, &headers, &PathBuf::from(path), FileLimits::STREAM, progress, cancel).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A caption or an asset: one item of the progress.
+    async fn file(
+        &self,
+        url: &Url,
+        path: &Path,
+        limits: FileLimits,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        progress.start_item(&file_name(path));
+        let headers = RequestHeaders::new(url, &[], self.cookies.clone())?;
+        self.fetch(url, &headers, path, limits, progress, cancel).await?;
+        progress.finish_item();
+        Ok(())
+    }
+
+    async fn fetch(
+        &self,
+        url: &Url,
+        headers: &RequestHeaders,
+        path: &Path,
+        limits: FileLimits,
+        progress: &Progress,
+        cancel: &CancellationToken,
+    ) -> Result<()> {
+        let client = self.streams.engine.client();
+        let headers = &headers.for_url(url);
+        FileFetch { client, headers, limits, progress, metrics: &self.metrics, cancel }.fetch(url, path).await?;
+        Ok(())
+    }
+}
+
+fn lecture<'a>(course: &'a Course, paths: &LecturePaths) -> &'a Lecture {
+    &course.sections[paths.section].lectures[paths.lecture]
+}
+
+/// Files that a lecture comes to.
+fn item_count(lecture: &Lecture) -> u64 {
+    (usize::from(lecture.stream.is_some()) + lecture.captions.len() + lecture.assets.len()) as u64
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,166 @@
+//! One stream to one finished file: download, remux, final name.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Container;
+use crate::failure::{Failure, FailureKind, Result};
+use crate::hls::{Engine, MediaKind, StreamRequest, Tracks, journal_path};
+use crate::progress::Progress;
+use crate::remux::{Input, InputFormat, Remux};
+
+/// What a finished lecture can be called.
+const EXTENSIONS: [&str; 3] = ["mp4", "ts", "aac"];
+
+/// Makes finished files out of streams.
+pub struct StreamDownload {
+    pub engine: Arc<Engine>,
+    /// `None` when there is no ffmpeg on this host.
+    pub remux: Option<Remux>,
+    pub container: Container,
+}
+
+/// Where a stream goes.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// `<stem>.<extension>`, the extension by what the stream turns out to be.
+    Stem(PathBuf),
+    /// Exactly this file.
+    File(PathBuf),
+}
+
+impl Target {
+    /// What partial files are called after.
+    fn stem(&self) -> &Path {
+        match self {
+            Target::Stem(path) | Target::File(path) => path,
+        }
+    }
+
+    fn named(&self, extension: &str) -> PathBuf {
+        match self {
+            Target::Stem(stem) => append(stem, extension),
+            Target::File(path) => path.clone(),
+        }
+    }
+
+    /// The finished file of an earlier call, if there is one.
+    pub fn existing(&self) -> Option<PathBuf> {
+        EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.exists())
+    }
+}
+
+impl StreamDownload {
+    /// Downloads a stream to its target, going on where an earlier call ended; returns the final
+    /// path. A file that is there is finished: nothing gets a final name before it is whole.
+    ///
+    /// # Errors
+    /// What the engine, ffmpeg or the disk failed with; nothing is left under the final name.
+    pub async fn run(
+        &self,
+        request: &StreamRequest,
+        target: &Target,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<PathBuf> {
+        let stem = target.stem();
+        if let Some(finished) = target.existing() {
+            clean_up(stem).await?;
+            return Ok(finished);
+        }
+        let tracks = self.engine.download(request, stem, progress).await?;
+        let finished = match self.remux_with(&tracks)? {
+            Some(remux) => {
+                let remuxed = append(stem, "remux.part");
+                remux.to_mp4(&inputs(&tracks), Some(tracks.duration_seconds), &remuxed, cancel).await?;
+                let finished = target.named("mp4");
+                rename(&remuxed, &finished).await?;
+                finished
+            }
+            None => self.publish(&tracks, target).await?,
+        };
+        clean_up(stem).await?;
+        Ok(finished)
+    }
+
+    /// The remuxer, if the tracks need it to become what is wanted.
+    fn remux_with(&self, tracks: &Tracks) -> Result<Option<&Remux>> {
+        let is_mp4 = tracks.main.kind == MediaKind::FragmentedMp4 && tracks.audio.is_none();
+        match (self.container, &self.remux) {
+            (Container::Ts, _) => Ok(None),
+            _ if is_mp4 => Ok(None),
+            (_, Some(remux)) => Ok(Some(remux)),
+            (Container::Auto, None) => Ok(None),
+            (Container::Mp4, None) => {
+                let message = "remux.container is mp4, but there is no ffmpeg on this host";
+                Err(Failure::new(FailureKind::RemuxFailed, message))
+            }
+        }
+    }
+
+    /// Gives the tracks their final names as they came.
+    async fn publish(&self, tracks: &Tracks, target: &Target) -> Result<PathBuf> {
+        let finished = target.named(extension(tracks.main.kind));
+        if let Some(audio) = &tracks.audio {
+            let beside = append(&finished.with_extension(""), &format!("audio.{}", extension(audio.kind)));
+            rename(&audio.part, &beside).await?;
+        }
+        rename(&tracks.main.part, &finished).await?;
+        Ok(finished)
+    }
+}
+
+fn extension(kind: MediaKind) -> &'static str {
+    match kind {
+        MediaKind::FragmentedMp4 => "mp4",
+        MediaKind::TransportStream => "ts",
+        MediaKind::PackedAudio => "aac",
+        MediaKind::WebVtt => "vtt",
+    }
+}
+
+fn inputs(tracks: &Tracks) -> Vec<Input> {
+    std::iter::once(&tracks.main)
+        .chain(&tracks.audio)
+        .map(|track| Input { path: track.part.clone(), format: format(track.kind) })
+        .collect()
+}
+
+fn format(kind: MediaKind) -> InputFormat {
+    match kind {
+        MediaKind::TransportStream => InputFormat::MpegTs,
+        MediaKind::FragmentedMp4 => InputFormat::FragmentedMp4,
+        MediaKind::PackedAudio | MediaKind::WebVtt => InputFormat::PackedAudio,
+    }
+}
+
+/// `<path>.<suffix>`.
+fn append(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+async fn rename(from: &Path, to: &Path) -> Result<()> {
+    let renamed = tokio::fs::rename(from, to).await;
+    renamed.map_err(|error| Failure::disk(format_args!("renaming {} to {}", from.display(), to.display()), error))
+}
+
+/// Removes what was only needed on the way. Missing files are no error.
+async fn clean_up(stem: &Path) -> Result<()> {
+    for suffix in ["part", "audio.part", "remux.part"] {
+        let part = append(stem, suffix);
+        for path in [journal_path(&part), part] {
+            match tokio::fs::remove_file(&path).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Failure::disk(format_args!("removing {}", path.display()), error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,224 @@
+//! The story of one job: gate, resolve, download, deliver, report. The only place that knows all
+//! rooms.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::{JobRunner, settle};
+use crate::config::GateSettings;
+use crate::delivery::{FolderDelivery, Receipt};
+use crate::failure::{Context, Failure, FailureKind, Result};
+use crate::gate::{self, Enrolled};
+use crate::job::{JobSpec, Outcome};
+use crate::media::CourseDownload;
+use crate::metrics::Metrics;
+use crate::progress::Progress;
+use crate::queue::{Leased, Queue};
+use crate::report::{Events, FinalizeClient};
+use crate::resolver::Resolver;
+use crate::sandbox::Sandbox;
+use crate::store::{FinalStatus, TaskStore};
+
+/// How often the end of a task is written to a store that does not answer.
+const STORE_ATTEMPTS: u32 = 5;
+
+/// Everything that a job meets on its way.
+pub struct Pipeline {
+    pub gate: GateSettings,
+    pub store: Arc<dyn TaskStore>,
+    pub resolver: Resolver,
+    pub courses: CourseDownload,
+    pub delivery: FolderDelivery,
+    pub finalize: FinalizeClient,
+    pub events: Events,
+    pub queue: Queue,
+    pub staging: PathBuf,
+    pub max_attempts: u32,
+    pub metrics: Arc<Metrics>,
+}
+
+/// What was found out about a job on its way, for the report at its end.
+#[derive(Default)]
+struct Trail {
+    order_id: Option<u64>,
+    /// The status that was last told.
+    status: Option<&'static str>,
+}
+
+#[async_trait]
+impl JobRunner for Pipeline {
+    async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome {
+        let mut trail = Trail::default();
+        match self.attempt(&job, &mut trail, &cancel).await {
+            Ok(receipt) => self.completed(&job.spec, &trail, &receipt).await,
+            Err(failure) => self.failed(&job, &trail, failure).await,
+        }
+    }
+
+    async fn gave_up(&self, job: &Leased, failure: &Failure) {
+        self.give_up(job, &Trail::default(), failure).await;
+    }
+
+    async fn settled(&self, job: &Leased) {
+        let removed = match Sandbox::open(&self.staging, job.spec.task_id).await {
+            Ok(sandbox) => sandbox.remove().await,
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = removed {
+            tracing::warn!(kind = failure.kind.name(), "the course is delivered, but its sandbox stays: {failure}");
+        }
+    }
+}
+
+impl Pipeline {
+    /// One attempt, from the gate to the accepted finalize call.
+    async fn attempt(&self, job: &Leased, trail: &mut Trail, cancel: &CancellationToken) -> Result<Receipt> {
+        let spec = &job.spec;
+        let admitted = until(cancel, gate::admit(&*self.store, spec, &self.gate)).await;
+        let Enrolled { order_id, waited } = admitted?;
+        self.metrics.enrollment_wait_seconds.observe(waited.as_secs_f64());
+        trail.order_id = order_id;
+        self.tell(spec, trail, "downloading", "download started").await;
+
+        let sandbox = Sandbox::open(&self.staging, spec.task_id).await?;
+        let receipt = match self.delivery.delivered(sandbox.path()).await? {
+            Some(receipt) => receipt,
+            None => {
+                let folder = until(cancel, self.download(spec, order_id, &sandbox, cancel)).await?;
+                // From here on a stop does not interrupt at once: a move and a call are short, and
+                // half of them is worse than a late stop.
+                self.queue.confirm(job).await?;
+                self.tell(spec, trail, "uploading", "delivery started").await;
+                self.deliver(spec, &sandbox, &folder).await?
+            }
+        };
+
+        self.queue.confirm(job).await?;
+        let started = Instant::now();
+        self.finalize.finalize(spec.task_id, &receipt.folder_name).await?;
+        self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(receipt)
+    }
+
+    async fn download(
+        &self,
+        spec: &JobSpec,
+        order_id: Option<u64>,
+        sandbox: &Sandbox,
+        cancel: &CancellationToken,
+    ) -> Result<String> {
+        tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
+        let course = self.resolver.resolve(&spec.course_url).await.at(|| "resolving the course")?;
+        let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
+        tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
+        let progress = Arc::new(Progress::default());
+        let watch = self.events.watch_progress(spec.task_id, order_id, progress.clone());
+        let downloaded = self.courses.run(&course, sandbox.path(), &progress, cancel).await;
+        watch.finish(downloaded.is_ok()).await;
+        let folder = downloaded?;
+        tracing::info!(folder, bytes = progress.snapshot().bytes_downloaded, "DOWNLOAD finished");
+        Ok(folder)
+    }
+
+    async fn deliver(&self, spec: &JobSpec, sandbox: &Sandbox, folder: &str) -> Result<Receipt> {
+        let started = Instant::now();
+        let receipt = self.delivery.deliver(sandbox.path(), folder, spec.task_id).await.at(|| "delivery")?;
+        self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
+        tracing::info!(folder = receipt.folder_name, "delivered");
+        Ok(receipt)
+    }
+
+    async fn completed(&self, spec: &JobSpec, trail: &Trail, receipt: &Receipt) -> Outcome {
+        self.finish(spec, FinalStatus::Completed, None).await;
+        let message = format!("delivered as {}", receipt.folder_name);
+        self.events
+            .status(spec.task_id, trail.order_id, "completed", trail.status.unwrap_or("enrolled"), &message)
+            .await;
+        tracing::info!(folder = receipt.folder_name, "task completed");
+        Outcome::Done
+    }
+
+    /// The one place where a failed attempt is logged.
+    async fn failed(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
+        let (spec, kind) = (&job.spec, failure.kind.name());
+        let previous = trail.status.unwrap_or("enrolled");
+        let outcome = settle::outcome(failure.clone(), job.attempt, self.max_attempts);
+        match &outcome {
+            Outcome::Retry(_) => {
+                self.metrics.job_failed(&failure);
+                tracing::warn!(
+                    kind,
+                    "attempt {} of {} failed: {failure}; trying again",
+                    job.attempt,
+                    self.max_attempts
+                );
+                self.events.status(spec.task_id, trail.order_id, "retrying", previous, &failure.message).await;
+            }
+            Outcome::Dead(_) => {
+                self.metrics.job_failed(&failure);
+                tracing::error!(
+                    kind,
+                    "task failed after attempt {}: {failure} ({})",
+                    job.attempt,
+                    failure.kind.meaning()
+                );
+                self.give_up(job, trail, &failure).await;
+            }
+            // The pool, which has stopped the job, says why.
+            Outcome::HandBack | Outcome::Abandoned | Outcome::Done => tracing::debug!(kind, "{failure}"),
+        }
+        outcome
+    }
+
+    /// Tells store and watchers that the task has failed for good.
+    async fn give_up(&self, job: &Leased, trail: &Trail, failure: &Failure) {
+        let error_log = serde_json::json!({
+            "kind": failure.kind.name(),
+            "message": failure.message,
+            "attempts": job.attempt,
+            "failedAt": jiff::Timestamp::now().to_string(),
+        });
+        // The gate may have refused the job before anything was known of the task.
+        let record = self.store.read(job.spec.task_id).await.ok().flatten();
+        let stored = record.as_ref().map(|record| record.status.as_str());
+        // A task that was completed before stays so: the customer has the course.
+        if stored != Some(FinalStatus::Completed.name()) {
+            self.finish(&job.spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
+        }
+        let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
+        let previous = trail.status.or(stored).unwrap_or("unknown");
+        self.events.status(job.spec.task_id, order_id, "failed", previous, &failure.message).await;
+    }
+
+    /// Writes the end of the task. A store that is away for long does not hold the job: the row can
+    /// be mended, and the dead list and the log say what happened.
+    async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
+        for attempt in 1.. {
+            let Err(failure) = self.store.finish(spec.task_id, status, error_log).await else { return };
+            if attempt == STORE_ATTEMPTS {
+                let kind = failure.kind.name();
+                tracing::error!(kind, "the task store did not take the status {}: {failure}", status.name());
+                return;
+            }
+            tokio::time::sleep(crate::http::pause(attempt, None)).await;
+        }
+    }
+
+    async fn tell(&self, spec: &JobSpec, trail: &mut Trail, status: &'static str, message: &str) {
+        let previous = trail.status.replace(status).unwrap_or("enrolled");
+        self.events.status(spec.task_id, trail.order_id, status, previous, message).await;
+    }
+}
+
+/// Runs a step that may be stopped at any point.
+async fn until<T>(cancel: &CancellationToken, step: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Failure::new(FailureKind::Interrupted, "the job was stopped")),
+        result = step => result,
+    }
+}
