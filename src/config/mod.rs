@@ -352,7 +352,7 @@ impl Config {
                 user_agent: s.text(
                     "http.user_agent",
                     concat!("hauld/", env!("CARGO_PKG_VERSION")),
-                    "User-Agent of every request.",
+                    "User-Agent of every request (default: hauld and its version).",
                 ),
             },
             hls: HlsSettings {
