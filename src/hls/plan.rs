@@ -4,7 +4,10 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::playlist::{ByteRange, Key, Map, MediaPlaylist, PlaylistType, Segment};
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Context, Failure, FailureKind, Result};
+
+#[cfg(test)]
+mod tests;
 
 /// AES block, and so the granularity of everything encrypted (RFC 8216 §4.3.2.4).
 const AES_BLOCK: u64 = 16;
@@ -66,7 +69,7 @@ impl Plan {
             return invalid("the playlist has no segments".into());
         }
         for keys in &playlist.key_sets {
-            usable_key(keys)?;
+            usable_key(keys)?.map(key_url).transpose()?;
         }
         let mut steps = Vec::with_capacity(playlist.segments.len() + playlist.maps.len());
         let mut current_map = None;
@@ -79,11 +82,7 @@ impl Plan {
             // The parser's limit on segments is far below 2^32.
             steps.push(Step::Segment { segment: index as u32 });
         }
-        let plan = Plan { playlist, steps };
-        for index in 0..plan.len() {
-            plan.unit(index)?;
-        }
-        Ok(plan)
+        Ok(Plan { playlist, steps })
     }
 
     /// Number of units.
@@ -99,7 +98,7 @@ impl Plan {
     /// One unit, from 0. Built on demand: a plan of 100,000 segments stays small.
     ///
     /// # Errors
-    /// `url_invalid` for a key whose URI cannot be asked.
+    /// None for a plan that was made: every URI has been checked.
     pub fn unit(&self, index: usize) -> Result<Unit> {
         match self.steps[index] {
             Step::Map { map } => {
@@ -133,49 +132,48 @@ impl Plan {
         self.playlist.duration_seconds()
     }
 
-    /// Says whether two plans make the same file byte by byte, as far as a playlist can tell.
-    /// Hosts and queries are left out: signed URLs change from one request to the next.
-    pub fn fingerprint(&self) -> String {
+    /// Says whether two plans make the same file byte by byte, as far as a playlist can tell: the
+    /// paths of all parts, their order, ranges, durations and keys. Hosts and queries are left out,
+    /// since signatures and delivery networks change from one request to the next.
+    ///
+    /// # Errors
+    /// None for a plan that was made: every URI has been checked.
+    pub fn fingerprint(&self) -> Result<String> {
         let mut hash = Sha256::new();
         let text = |hash: &mut Sha256, text: &str| {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         };
-        let path = |uri: &str| uri.split(['?', '#']).next().unwrap_or_default().to_owned();
         for step in &self.steps {
-            let (uri, byte_range, key_set, sequence) = match *step {
+            let (uri, byte_range, key_set, sequence, duration_seconds) = match *step {
                 Step::Map { map } => {
                     let Map { uri, byte_range, key_set, sequence } = &self.playlist.maps[map as usize];
-                    (uri, byte_range, *key_set, *sequence)
+                    (uri, byte_range, *key_set, *sequence, 0.0)
                 }
                 Step::Segment { segment } => {
-                    let Segment { uri, byte_range, key_set, sequence, .. } = &self.playlist.segments[segment as usize];
-                    (uri, byte_range, *key_set, *sequence)
+                    let Segment { uri, byte_range, key_set, sequence, duration_seconds, .. } =
+                        &self.playlist.segments[segment as usize];
+                    (uri, byte_range, *key_set, *sequence, *duration_seconds)
                 }
             };
-            let uri = match Url::parse(uri) {
-                Ok(absolute) => absolute.path().to_owned(),
-                Err(_) => path(uri),
-            };
-            text(&mut hash, &uri);
+            // Resolved: two renditions often list the same relative names below different folders.
+            text(&mut hash, self.playlist.resolve(uri)?.path());
             let (offset, length) = byte_range.map_or((0, 0), |range| (range.offset, range.length));
-            hash.update(offset.to_le_bytes());
-            hash.update(length.to_le_bytes());
-            hash.update(sequence.to_le_bytes());
+            for number in [offset, length, sequence, duration_seconds.to_bits()] {
+                hash.update(number.to_le_bytes());
+            }
             for key in self.playlist.keys(key_set) {
                 text(&mut hash, &key.method);
                 text(&mut hash, &hex::encode(key.iv.unwrap_or_default()));
             }
         }
-        hex::encode(&hash.finalize()[..16])
+        Ok(hex::encode(&hash.finalize()[..16]))
     }
 
     fn cipher(&self, key_set: u32, sequence: u64) -> Result<Option<Cipher>> {
         let Some(key) = usable_key(self.playlist.keys(key_set))? else { return Ok(None) };
-        let uri = key.uri.as_deref().unwrap_or_default();
-        let key_url = crate::http::parse_url(uri).map_err(|failure| failure.at("the key's URI"))?;
         let iv = key.iv.unwrap_or_else(|| u128::from(sequence).to_be_bytes());
-        Ok(Some(Cipher { key_url, iv }))
+        Ok(Some(Cipher { key_url: key_url(key)?, iv }))
     }
 }
 
@@ -192,6 +190,10 @@ fn check_segment(playlist: &MediaPlaylist, segment: &Segment) -> Result<()> {
         return Err(Failure::new(FailureKind::PlaylistInvalid, message));
     }
     Ok(())
+}
+
+fn key_url(key: &Key) -> Result<Url> {
+    crate::http::parse_url(key.uri.as_deref().unwrap_or_default()).at(|| "the key's URI")
 }
 
 /// Some packagers declare the clear size of an encrypted initialization section.

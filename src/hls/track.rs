@@ -25,7 +25,7 @@ const MAP_LIMIT: usize = 4 << 20;
 /// The failure of the first unit, in file order, that could not be fetched, or of the disk. The part
 /// and its journal stay for the next attempt.
 pub async fn download(fetcher: Arc<Fetcher>, plan: Plan, part: &Path, window: usize) -> Result<()> {
-    let mut sink = Sink::open(part, plan.fingerprint()).await?;
+    let mut sink = Sink::open(part, plan.fingerprint()?).await?;
     fetcher.progress.add_segments(plan.len() as u64, sink.next() as u64);
     let (head, turn) = watch::channel(sink.next());
     let mut slots: VecDeque<Arc<Slot>> = VecDeque::with_capacity(window);
