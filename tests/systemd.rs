@@ -1,0 +1,101 @@
+//! What systemd sees: the notify protocol of the real binary, and the unit file.
+
+mod support;
+
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use support::{Daemon, RedisServer, wait};
+
+const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/hauld.service");
+
+/// Receives what the daemon tells its service manager.
+struct Manager {
+    socket: UnixDatagram,
+    directory: tempfile::TempDir,
+}
+
+impl Manager {
+    fn start() -> Manager {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Manager { socket, directory }
+    }
+
+    fn path(&self) -> String {
+        self.directory.path().join("notify").display().to_string()
+    }
+
+    fn received(&self) -> Option<String> {
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    async fn wait_for(&self, word: &str) {
+        let received = || self.received().filter(|message| message.lines().any(|line| line == word));
+        wait::until(word, Duration::from_secs(20), received).await;
+    }
+}
+
+fn daemon(manager: &Manager, redis: &RedisServer) -> Daemon {
+    let builder = Daemon::builder().redis(redis).env("NOTIFY_SOCKET", &manager.path());
+    builder.env("WATCHDOG_USEC", "600000").launch()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_watchdog_and_stop_are_told() {
+    let (manager, redis) = (Manager::start(), RedisServer::start());
+    let daemon = daemon(&manager, &redis);
+    manager.wait_for("READY=1").await;
+    manager.wait_for("WATCHDOG=1").await;
+    manager.wait_for("WATCHDOG=1").await;
+    daemon.sigterm();
+    manager.wait_for("STOPPING=1").await;
+    assert!(daemon.wait_exit(Duration::from_secs(20)).await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_ready_before_redis_is() {
+    let (manager, mut redis) = (Manager::start(), RedisServer::start());
+    redis.kill9();
+    let daemon = daemon(&manager, &redis);
+    daemon.wait_for_log(&["trying until it is there"]).await;
+    assert_eq!(manager.received(), None);
+    assert!(!daemon.is_ready());
+    redis.restart();
+    manager.wait_for("READY=1").await;
+}
+
+/// On Debian systemd-analyze comes with systemd; without it there is nothing that could read the
+/// unit either.
+fn analyze(arguments: &[&str]) -> Option<std::process::Output> {
+    Command::new("systemd-analyze").args(arguments).arg(UNIT).output().ok()
+}
+
+#[test]
+fn the_unit_is_valid() {
+    let Some(output) = analyze(&["verify", "--man=no"]) else { return };
+    let said = String::from_utf8_lossy(&output.stderr);
+    // The program is not installed where the tests run.
+    let complaints: Vec<&str> =
+        said.lines().filter(|line| !line.contains("/usr/bin/hauld is not executable")).collect();
+    assert!(complaints.is_empty(), "{complaints:#?}");
+}
+
+#[test]
+fn the_unit_is_sandboxed() {
+    let Some(output) = analyze(&["security", "--offline=true", "--threshold=13"]) else { return };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn the_unit_waits_longer_than_the_drain() {
+    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
+    let settings = hauld::config::Config::settings();
+    let drain = settings.iter().find(|setting| setting.name == "worker.drain_seconds").unwrap();
+    assert!(stop.parse::<u64>().unwrap() >= drain.default.parse::<u64>().unwrap() + 30);
+}
