@@ -18,7 +18,7 @@
 //! What they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
-//! * [`config`], [`http`], [`redis_client`], [`metrics`], [`progress`], [`logging`]
+//! * [`config`], [`http`], [`redis_client`], [`disk`], [`metrics`], [`progress`], [`logging`]
 //!
 //! What puts them together:
 //!
@@ -32,6 +32,7 @@ pub mod child;
 pub mod cli;
 pub mod config;
 pub mod delivery;
+pub mod disk;
 pub mod enroll;
 pub mod failure;
 pub mod gate;

@@ -60,6 +60,16 @@ impl Journal {
         Ok((Journal { file, fingerprint }, position))
     }
 
+    /// Throws away what is recorded, before other bytes come into the part: a plan that is given up
+    /// for another and comes back must not believe them.
+    pub fn forget(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() > 0 {
+            self.file.set_len(0)?;
+            self.file.sync_all()?;
+        }
+        Ok(())
+    }
+
     /// The part is good up to `position` for as long as this boot lasts.
     pub fn record(&self, position: Position) -> io::Result<()> {
         self.write(0, position)
@@ -101,8 +111,8 @@ fn boot_id() -> &'static str {
     static BOOT_ID: OnceLock<String> = OnceLock::new();
     BOOT_ID.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-        // Without it nothing undurable is ever believed: a word that no record holds twice.
-        text.map_or_else(|_| format!("unknown-{}", std::process::id()), |text| text.trim().to_owned())
+        // Without it nothing undurable of another process is believed: a word that nobody else has.
+        text.map_or_else(|_| format!("unknown-{:016x}", fastrand::u64(..)), |text| text.trim().to_owned())
     })
 }
 

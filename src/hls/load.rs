@@ -3,15 +3,22 @@
 use reqwest::StatusCode;
 use url::Url;
 
-use super::playlist::{self, Limits, MediaPlaylist, Playlist};
+use super::playlist::{self, Limits, MediaPlaylist, Playlist, Rendition, Variant};
 use super::{Engine, StreamRequest, select};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::{self, shown};
 
 /// The media playlists of one stream.
 pub(super) struct Stream {
-    pub main: MediaPlaylist,
-    pub audio: Option<MediaPlaylist>,
+    pub main: Source,
+    pub audio: Option<Source>,
+}
+
+/// One media playlist.
+pub(super) struct Source {
+    pub playlist: MediaPlaylist,
+    /// What the multivariant playlist says of it, the address left out.
+    pub rendition: String,
 }
 
 /// Values that a multivariant playlist hands down to its media playlists (EXT-X-DEFINE).
@@ -21,7 +28,9 @@ impl Engine {
     /// Loads a playlist; a multivariant one is followed to the chosen variant and its audio.
     pub(super) async fn load_stream(&self, request: &StreamRequest) -> Result<Stream> {
         let master = match self.load_playlist(request, &request.url, &[]).await? {
-            Playlist::Media(main) => return Ok(Stream { main, audio: None }),
+            Playlist::Media(playlist) => {
+                return Ok(Stream { main: Source { playlist, rendition: String::new() }, audio: None });
+            }
             Playlist::Multivariant(master) => master,
         };
         let variant = select::variant(&master, self.settings.quality)?;
@@ -31,10 +40,15 @@ impl Engine {
             "variant chosen: {}",
             shown(&variant.uri)
         );
-        let main = self.load_media(request, &variant.uri, &master.variables).await?;
-        let audio = match select::audio(&master, variant).and_then(|rendition| rendition.uri.as_ref()) {
-            Some(url) if *url != variant.uri => {
-                Some(self.load_media(request, url, &master.variables).await.at(|| "the audio rendition")?)
+        let playlist = self.load_media(request, &variant.uri, &master.variables).await?;
+        let Variant { bandwidth_bits_per_second, width, height, codecs, .. } = variant;
+        let rendition = format!("{bandwidth_bits_per_second} {width:?} {height:?} {codecs:?}");
+        let main = Source { playlist, rendition };
+        let audio = match select::audio(&master, variant) {
+            Some(Rendition { uri: Some(url), name, language, .. }) if *url != variant.uri => {
+                let playlist = self.load_media(request, url, &master.variables).await.at(|| "the audio rendition")?;
+                // The variant's group: the same language may be there in several bit rates.
+                Some(Source { playlist, rendition: format!("{:?} {name:?} {language:?}", variant.audio) })
             }
             _ => None,
         };

@@ -28,13 +28,16 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::config::{HlsSettings, HttpSettings};
+use crate::disk::beside;
 use crate::failure::{Context, Result};
 use crate::http::{self, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use buffer::Budget;
 use fetch::Fetcher;
+use load::Source;
 pub use plan::Plan;
+use sink::PartLock;
 pub use sink::journal_path;
 pub use sniff::MediaKind;
 
@@ -73,6 +76,8 @@ pub struct Track {
     /// The file; not yet under its final name.
     pub part: PathBuf,
     pub kind: MediaKind,
+    /// Nobody else writes to the part while this is held.
+    _lock: PartLock,
 }
 
 impl Engine {
@@ -104,13 +109,18 @@ impl Engine {
     /// What the playlist, the network or the disk failed with.
     pub async fn download(&self, request: &StreamRequest, stem: &Path, progress: &Arc<Progress>) -> Result<Tracks> {
         let stream = self.load_stream(request).await?;
-        let main_plan = Plan::new(stream.main).at(|| "the playlist")?;
-        let audio_plan = stream.audio.map(Plan::new).transpose().at(|| "the audio playlist")?;
-        let duration_seconds = main_plan.duration_seconds();
-        let main = self.track(request, main_plan, part_path(stem, "part"), progress);
+        let plan = |source: Source| {
+            let plan = Plan::new(source.playlist)?;
+            let fingerprint = plan.fingerprint(&source.rendition);
+            Ok((plan, fingerprint))
+        };
+        let main_plan = plan(stream.main).at(|| "the playlist")?;
+        let audio_plan = stream.audio.map(plan).transpose().at(|| "the audio playlist")?;
+        let duration_seconds = main_plan.0.duration_seconds();
+        let main = self.track(request, main_plan, beside(stem, ".part"), progress);
         let audio = async {
             match audio_plan {
-                Some(plan) => self.track(request, plan, part_path(stem, "audio.part"), progress).await.map(Some),
+                Some(plan) => self.track(request, plan, beside(stem, ".audio.part"), progress).await.map(Some),
                 None => Ok(None),
             }
         };
@@ -121,7 +131,7 @@ impl Engine {
     async fn track(
         &self,
         request: &StreamRequest,
-        plan: Plan,
+        (plan, fingerprint): (Plan, String),
         part: PathBuf,
         progress: &Arc<Progress>,
     ) -> Result<Track> {
@@ -139,20 +149,8 @@ impl Engine {
             progress: progress.clone(),
         });
         // Twice the requests in flight: one slow segment at the head does not idle the others at once.
-        track::download(fetcher.clone(), plan, &part, self.settings.concurrency * 2).await?;
-        let kind = match fetcher.kind.get() {
-            Some(kind) => *kind,
-            // Everything was there already.
-            None => sink::kind_of(&part).await?,
-        };
-        Ok(Track { part, kind })
+        let window = self.settings.concurrency * 2;
+        let (kind, lock) = track::download(fetcher, plan, fingerprint, &part, window).await?;
+        Ok(Track { part, kind, _lock: lock })
     }
-}
-
-/// `<stem>.<suffix>`; the stem may have dots of its own.
-fn part_path(stem: &Path, suffix: &str) -> PathBuf {
-    let mut name = stem.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
 }

@@ -132,34 +132,34 @@ impl Plan {
         self.playlist.duration_seconds()
     }
 
-    /// Says whether two plans make the same file byte by byte, as far as a playlist can tell: the
-    /// paths of all parts, their order, ranges, durations and keys. Hosts and queries are left out,
-    /// since signatures and delivery networks change from one request to the next.
-    ///
-    /// # Errors
-    /// None for a plan that was made: every URI has been checked.
-    pub fn fingerprint(&self) -> Result<String> {
+    /// Says whether two plans make the same file byte by byte, as far as a playlist can tell.
+    /// Hosts and queries are left out, since signed URLs change from one request to the next; what
+    /// tells two renditions apart whose paths are the same is `rendition` and the durations.
+    pub fn fingerprint(&self, rendition: &str) -> String {
         let mut hash = Sha256::new();
         let text = |hash: &mut Sha256, text: &str| {
             hash.update((text.len() as u64).to_le_bytes());
             hash.update(text);
         };
+        text(&mut hash, rendition);
         for step in &self.steps {
-            let (uri, byte_range, key_set, sequence, duration_seconds) = match *step {
+            let (uri, byte_range, key_set, sequence, seconds) = match *step {
                 Step::Map { map } => {
                     let Map { uri, byte_range, key_set, sequence } = &self.playlist.maps[map as usize];
                     (uri, byte_range, *key_set, *sequence, 0.0)
                 }
                 Step::Segment { segment } => {
-                    let Segment { uri, byte_range, key_set, sequence, duration_seconds, .. } =
-                        &self.playlist.segments[segment as usize];
+                    let segment = &self.playlist.segments[segment as usize];
+                    let Segment { uri, byte_range, key_set, sequence, duration_seconds, .. } = segment;
                     (uri, byte_range, *key_set, *sequence, *duration_seconds)
                 }
             };
-            // Resolved: two renditions often list the same relative names below different folders.
-            text(&mut hash, self.playlist.resolve(uri)?.path());
+            // As the relative URIs of two playlists are often the same. All of them have been
+            // resolved once by now.
+            let url = self.playlist.resolve(uri);
+            text(&mut hash, url.as_ref().map_or(uri, Url::path));
             let (offset, length) = byte_range.map_or((0, 0), |range| (range.offset, range.length));
-            for number in [offset, length, sequence, duration_seconds.to_bits()] {
+            for number in [offset, length, sequence, seconds.to_bits()] {
                 hash.update(number.to_le_bytes());
             }
             for key in self.playlist.keys(key_set) {
@@ -167,7 +167,7 @@ impl Plan {
                 text(&mut hash, &hex::encode(key.iv.unwrap_or_default()));
             }
         }
-        Ok(hex::encode(&hash.finalize()[..16]))
+        hex::encode(&hash.finalize()[..16])
     }
 
     fn cipher(&self, key_set: u32, sequence: u64) -> Result<Option<Cipher>> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::buffer::Block;
 use super::journal::{Journal, Position};
 use super::sniff::{MediaKind, SNIFF_BYTES};
+use crate::disk::{beside, blocking, open_locked};
 use crate::failure::{Failure, FailureKind, Result};
 
 /// How often the part is synced to disk while it grows: what a power loss may cost.
@@ -27,6 +28,7 @@ pub struct Sink {
     last_sync: Instant,
 }
 
+#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     file: File,
@@ -35,10 +37,12 @@ struct Inner {
 
 /// The journal's path beside a part.
 pub fn journal_path(part: &Path) -> PathBuf {
-    let mut name = part.as_os_str().to_owned();
-    name.push(".journal");
-    PathBuf::from(name)
+    beside(part, ".journal")
 }
+
+/// Keeps other downloads away from a part that is whole, until it has been dealt with.
+#[derive(Debug)]
+pub struct PartLock(#[expect(dead_code, reason = "held for its drop")] Arc<Inner>);
 
 impl Sink {
     /// Opens `part` and its journal and cuts the part to what the journal vouches for. Holds a lock
@@ -50,12 +54,20 @@ impl Sink {
         let path = part.to_owned();
         blocking(move || {
             let failed = |error| Failure::disk(format_args!("opening {}", path.display()), error);
-            let file =
-                File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-            lock(&file, &path)?;
+            // A write of an attempt that was cut off may still be under way in this process; it
+            // ends by itself.
+            let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
+            let file = open_locked(&path, LOCK_WAIT, open)?.ok_or_else(|| {
+                let message = format!("{}: another download is writing to it", path.display());
+                Failure::new(FailureKind::DiskFailed, message)
+            })?;
             let (journal, mut position) = Journal::open(&journal_path(&path), fingerprint).map_err(failed)?;
             if file.metadata().map_err(failed)?.len() < position.offset {
                 position = Position::default();
+            }
+            if position == Position::default() {
+                // What it says is of other bytes than those that come now.
+                journal.forget().map_err(failed)?;
             }
             file.set_len(position.offset).map_err(failed)?;
             let inner = Arc::new(Inner { path, file, journal });
@@ -129,15 +141,17 @@ impl Sink {
         .await
     }
 
-    /// Cuts off what a broken attempt may have left behind the end. The part is whole now.
+    /// Cuts off what a broken attempt may have left behind the end. The part is whole now, and
+    /// stays locked.
     ///
     /// # Errors
     /// `disk_full`, `disk_failed`.
-    pub async fn finish(self) -> Result<()> {
+    pub async fn finish(self) -> Result<PartLock> {
         let Sink { inner, offset, .. } = self;
         blocking(move || {
             let failed = |error| Failure::disk(format_args!("finishing {}", inner.path.display()), error);
-            inner.file.set_len(offset).map_err(failed)
+            inner.file.set_len(offset).map_err(failed)?;
+            Ok(PartLock(inner))
         })
         .await
     }
@@ -156,35 +170,6 @@ pub async fn kind_of(part: &Path) -> Result<MediaKind> {
         MediaKind::of(&bytes).map_err(|failure| failure.at(path.display()))
     })
     .await
-}
-
-/// Takes the lock on a part. A write of an attempt that was cut off may still be under way in this
-/// process; it ends by itself.
-fn lock(file: &File, path: &Path) -> Result<()> {
-    let deadline = Instant::now() + LOCK_WAIT;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(std::fs::TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(50))
-            }
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let message = format!("{}: another download is writing to it", path.display());
-                return Err(Failure::new(FailureKind::DiskFailed, message));
-            }
-            Err(std::fs::TryLockError::Error(error)) => {
-                return Err(Failure::disk(format_args!("locking {}", path.display()), error));
-            }
-        }
-    }
-}
-
-/// Runs blocking file calls on the blocking pool.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(Failure::new(FailureKind::Internal, format!("a file task ended early: {error}"))),
-    }
 }
 
 #[cfg(test)]
@@ -219,5 +204,68 @@ mod tests {
         assert_eq!(std::fs::read(&part).unwrap(), b"onetwo");
         let other = Sink::open(&part, "other plan".into()).await.unwrap();
         assert_eq!((other.next(), other.offset()), (0, 0));
+    }
+
+    /// What is on disk after `next` units of 3 bytes of one plan and a part of a unit of another.
+    async fn two_plans(first: &str, second: &str, next: usize) -> (tempfile::TempDir, PathBuf) {
+        let budget = Budget::new(1 << 20, Metrics::new());
+        let directory = tempfile::tempdir().unwrap();
+        let part = directory.path().join("a.part");
+        let mut sink = Sink::open(&part, first.into()).await.unwrap();
+        for _ in 0..next {
+            sink.write(blocks(&budget, b"one"), true).await.unwrap();
+        }
+        sink.inner.journal.record_durable(Position { next, offset: 3 * next as u64 }).unwrap();
+        drop(sink);
+        let mut sink = Sink::open(&part, second.into()).await.unwrap();
+        sink.write(blocks(&budget, &[b'2'; 100]), false).await.unwrap();
+        drop(sink);
+        (directory, part)
+    }
+
+    #[tokio::test]
+    async fn a_plan_that_comes_back_does_not_believe_bytes_of_another() {
+        let (_directory, part) = two_plans("plan 1", "plan 2", 4).await;
+        let sink = Sink::open(&part, "plan 1".into()).await.unwrap();
+        assert_eq!((sink.next(), sink.offset()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_part_that_was_deleted_is_not_believed_once_it_has_grown_again() {
+        let budget = Budget::new(1 << 20, Metrics::new());
+        let (_directory, part) = two_plans("plan", "plan", 4).await;
+        std::fs::remove_file(&part).unwrap();
+        let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
+        assert_eq!(sink.next(), 0);
+        sink.write(blocks(&budget, &[b'x'; 100]), false).await.unwrap();
+        drop(sink);
+        assert_eq!(Sink::open(&part, "plan".into()).await.unwrap().next(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_whole_part_stays_locked_until_it_has_its_name() {
+        let budget = Budget::new(1 << 20, Metrics::new());
+        let directory = tempfile::tempdir().unwrap();
+        let (part, whole) = (directory.path().join("a.part"), directory.path().join("a.ts"));
+        let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
+        sink.write(blocks(&budget, b"one"), true).await.unwrap();
+        let lock = sink.finish().await.unwrap();
+        let second = tokio::spawn({
+            let part = part.clone();
+            async move { Sink::open(&part, "plan".into()).await.unwrap().next() }
+        });
+        while std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|fd| points_to(fd, &part)).count() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!second.is_finished());
+        std::fs::rename(&part, &whole).unwrap();
+        std::fs::remove_file(journal_path(&part)).unwrap();
+        drop(lock);
+        assert_eq!(second.await.unwrap(), 0);
+        assert_eq!(std::fs::read(&whole).unwrap(), b"one");
+    }
+
+    fn points_to(fd: &std::fs::DirEntry, path: &Path) -> bool {
+        std::fs::read_link(fd.path()).is_ok_and(|target| target == path)
     }
 }

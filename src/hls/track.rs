@@ -9,23 +9,35 @@ use tokio::task::JoinSet;
 
 use super::fetch::Fetcher;
 use super::plan::{Plan, Unit};
-use super::sink::Sink;
+use super::sink::{self, PartLock, Sink};
 use super::slot::{Slot, Turn};
+use super::sniff::MediaKind;
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Most bytes of an initialization section that is compared with the first one.
 const MAP_LIMIT: usize = 4 << 20;
 
-/// Downloads what is missing of `plan` into `part`. When it returns, the part is whole; its journal
-/// says so, so that doing it again asks the network for nothing.
+/// Downloads what is missing of `plan` into `part`, and says what is in it. When it returns, the
+/// part is whole; its journal says so, so that doing it again asks the network for nothing.
 ///
 /// `window` is the number of units that may be under way or waiting for their turn.
 ///
 /// # Errors
 /// The failure of the first unit, in file order, that could not be fetched, or of the disk. The part
 /// and its journal stay for the next attempt.
-pub async fn download(fetcher: Arc<Fetcher>, plan: Plan, part: &Path, window: usize) -> Result<()> {
-    let mut sink = Sink::open(part, plan.fingerprint()?).await?;
+pub async fn download(
+    fetcher: Arc<Fetcher>,
+    plan: Plan,
+    fingerprint: String,
+    part: &Path,
+    window: usize,
+) -> Result<(MediaKind, PartLock)> {
+    let mut sink = Sink::open(part, fingerprint).await?;
+    if sink.next() > 0 && fetcher.kind.get().is_none() {
+        // The rest must be of the kind that is there.
+        let kind = sink::kind_of(part).await?;
+        fetcher.kind.get_or_init(|| kind);
+    }
     fetcher.progress.add_segments(plan.len() as u64, sink.next() as u64);
     let (head, turn) = watch::channel(sink.next());
     let mut slots: VecDeque<Arc<Slot>> = VecDeque::with_capacity(window);
@@ -51,7 +63,10 @@ pub async fn download(fetcher: Arc<Fetcher>, plan: Plan, part: &Path, window: us
         fetcher.metrics.segments.inc();
         fetcher.progress.segment_done();
     }
-    sink.finish().await
+    let lock = sink.finish().await?;
+    // cannot be missing: it is read from the part or told by the first unit, and no plan is empty.
+    let kind = fetcher.kind.get().copied().ok_or_else(|| Failure::new(FailureKind::Internal, "a track of no kind"))?;
+    Ok((kind, lock))
 }
 
 fn spawn(fetchers: &mut JoinSet<()>, fetcher: Arc<Fetcher>, unit: Unit, slot: Arc<Slot>, turn: Turn) {

@@ -130,9 +130,11 @@ fn the_fingerprint_forgets_signatures_and_hosts_and_nothing_else() {
             "#EXT-X-MEDIA-SEQUENCE:{sequence}\n#EXT-X-KEY:METHOD=AES-128,URI=\"k?{query}\"\n#EXTINF:6,\n{name}.ts?{query}"
         )
     };
-    let of = |base: &str, text: &str| plan_at(base, text).unwrap().fingerprint().unwrap();
+    let of = |base: &str, text: &str| plan_at(base, text).unwrap().fingerprint("");
     let base = "https://a.example.com/c/i.m3u8";
     let first = of(base, &text("sig=1", "x", 0));
+    let rendition = plan_at(base, &text("sig=1", "x", 0)).unwrap().fingerprint("another rendition");
+    assert_ne!(first, rendition);
     assert_eq!(first, of(base, &text("sig=2", "x", 0)));
     assert_eq!(first, of("https://b.example.com/c/i.m3u8?token=t", &text("sig=1", "x", 0)));
     assert_ne!(first, of("https://a.example.com/other/i.m3u8", &text("sig=1", "x", 0)));

@@ -1,0 +1,131 @@
+//! What every room that writes files needs: names beside a file, locks, the step to a final name.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Between two looks at a lock that somebody else has.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// `<path><suffix>`; the name may have dots of its own.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+/// Runs blocking file calls on the blocking pool. They go on when the future is dropped.
+///
+/// # Errors
+/// Those of `work`; `internal` when it panics.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Failure::new(FailureKind::Internal, format!("a file task ended early: {error}"))),
+    }
+}
+
+/// Gives a whole file its final name, so that it is there and whole after a power loss too.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`.
+pub async fn publish(part: &Path, destination: &Path) -> Result<()> {
+    let (part, destination) = (part.to_owned(), destination.to_owned());
+    blocking(move || {
+        let publish = || -> io::Result<()> {
+            File::open(&part)?.sync_all()?;
+            std::fs::rename(&part, &destination)?;
+            let directory = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+        };
+        publish().map_err(|error| {
+            Failure::disk(format_args!("publishing {} as {}", part.display(), destination.display()), error)
+        })
+    })
+    .await
+}
+
+/// Removes a file that may be missing.
+///
+/// # Errors
+/// `disk_failed`.
+pub async fn remove(path: &Path) -> Result<()> {
+    match tokio::fs::remove_file(path).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Failure::disk(format_args!("removing {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Opens what has the name `path` and takes its lock, which goes with the last clone of the file.
+/// `None` when somebody else has it for longer than `wait`. Blocks its thread meanwhile.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`.
+pub fn open_locked(path: &Path, wait: Duration, open: impl Fn() -> io::Result<File>) -> Result<Option<File>> {
+    let failed = |doing: &dyn Display, error| Failure::disk(format_args!("{doing} {}", path.display()), error);
+    let deadline = Instant::now() + wait;
+    loop {
+        let file = open().map_err(|error| failed(&"opening", error))?;
+        match file.try_lock() {
+            // While we waited it may have got its final name, or have been removed: what has the
+            // name now is another file.
+            Ok(()) if is_named(&file, path).map_err(|error| failed(&"looking at", error))? => return Ok(Some(file)),
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(failed(&"locking", error)),
+        }
+    }
+}
+
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let held = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_is_one_on_the_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.part");
+        let open = || File::options().write(true).create(true).truncate(false).open(&path);
+        let first = open_locked(&path, Duration::ZERO, open).unwrap().unwrap();
+        assert!(open_locked(&path, Duration::ZERO, open).unwrap().is_none());
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| open_locked(&path, Duration::from_secs(60), open).unwrap().unwrap());
+            // The second has the file open by now, or will have another: both must end the same.
+            std::thread::sleep(LOCK_PAUSE);
+            std::fs::rename(&path, directory.path().join("a.mp4")).unwrap();
+            drop(first);
+            let second = second.join().unwrap();
+            assert!(is_named(&second, &path).unwrap());
+            assert!(!is_named(&second, &directory.path().join("a.mp4")).unwrap());
+        });
+    }
+
+    #[tokio::test]
+    async fn a_file_in_the_working_directory_is_published() {
+        let name = format!("hauld-test-{}", std::process::id());
+        let (part, whole) = (PathBuf::from(format!("{name}.part")), PathBuf::from(&name));
+        std::fs::write(&part, "x").unwrap();
+        publish(&part, &whole).await.unwrap();
+        assert_eq!(std::fs::read(&whole).unwrap(), b"x");
+        remove(&whole).await.unwrap();
+        remove(&whole).await.unwrap();
+    }
+}
