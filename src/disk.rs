@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, FailureKind, Result};
 
+/// How long an earlier attempt of this process may still hold a part.
+const PART_LOCK_WAIT: Duration = Duration::from_secs(10);
 /// Between two looks at a lock that somebody else has.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,19 @@ pub async fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Opens a `.part`, creating it when it is missing, for reading and writing. Nobody else has it then.
+/// Blocks its thread for up to 10 s while an attempt that was cut off ends its last write.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`, also when another download writes to it.
+pub fn open_part(part: &Path) -> Result<File> {
+    let open = || File::options().read(true).write(true).create(true).truncate(false).open(part);
+    open_locked(part, PART_LOCK_WAIT, open)?.ok_or_else(|| {
+        let message = format!("{}: another download is writing to it", part.display());
+        Failure::new(FailureKind::DiskFailed, message)
+    })
 }
 
 /// Opens what has the name `path` and takes its lock, which goes with the last clone of the file.

@@ -47,11 +47,6 @@ macro_rules! failure_kinds {
                 match self { $(FailureKind::$variant => configured.min(failure_kinds!(@request $request)),)+ }
             }
 
-            /// Whether the same HTTP request may succeed some seconds later.
-            pub fn retry_request(self) -> bool {
-                self.request_attempts(u32::MAX) > 1
-            }
-
             /// What the job as a whole does next.
             pub fn job_policy(self) -> JobPolicy {
                 match self { $(FailureKind::$variant => JobPolicy::$job,)+ }

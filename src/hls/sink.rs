@@ -10,13 +10,11 @@ use std::time::{Duration, Instant};
 use super::buffer::Block;
 use super::journal::{Journal, Position};
 use super::sniff::{MediaKind, SNIFF_BYTES};
-use crate::disk::{beside, blocking, open_locked};
-use crate::failure::{Failure, FailureKind, Result};
+use crate::disk::{beside, blocking, open_part};
+use crate::failure::{Failure, Result};
 
 /// How often the part is synced to disk while it grows: what a power loss may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
-/// How long an earlier attempt of this process may still hold the part.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// One growing file. Every method runs blocking file calls on the blocking pool.
 pub struct Sink {
@@ -54,13 +52,7 @@ impl Sink {
         let path = part.to_owned();
         blocking(move || {
             let failed = |error| Failure::disk(format_args!("opening {}", path.display()), error);
-            // A write of an attempt that was cut off may still be under way in this process; it
-            // ends by itself.
-            let open = || File::options().read(true).write(true).create(true).truncate(false).open(&path);
-            let file = open_locked(&path, LOCK_WAIT, open)?.ok_or_else(|| {
-                let message = format!("{}: another download is writing to it", path.display());
-                Failure::new(FailureKind::DiskFailed, message)
-            })?;
+            let file = open_part(&path)?;
             let (journal, mut position) = Journal::open(&journal_path(&path), fingerprint).map_err(failed)?;
             if file.metadata().map_err(failed)?.len() < position.offset {
                 position = Position::default();

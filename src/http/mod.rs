@@ -14,7 +14,7 @@ use url::Url;
 
 pub use cookies::Cookies;
 pub use headers::RequestHeaders;
-pub use retry::pause;
+pub use retry::{LONGEST_PAUSE, pause};
 
 use crate::config::HttpSettings;
 use crate::failure::{Failure, FailureKind, Result};
@@ -205,15 +205,6 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }
 
-/// The pause before attempt `attempt + 1`: doubling from `first` up to `longest`, with full jitter,
-/// so that many requests that failed together do not come back together.
-pub fn backoff(attempt: u32, first: Duration, longest: Duration) -> Duration {
-    let ceiling = first.saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1))).min(longest);
-    // The standard library's randomly seeded hasher: good enough to spread requests.
-    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), attempt);
-    ceiling.mul_f64(random as f64 / u64::MAX as f64)
-}
-
 /// Reads a body of at most `limit` bytes, counting what arrives and not what is declared.
 ///
 /// # Errors
@@ -266,16 +257,6 @@ mod tests {
         assert_eq!(read("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(Duration::from_secs(10)));
         assert_eq!(read("Sun, 06 Nov 1994 08:49:07 GMT", now), Some(Duration::ZERO));
         assert_eq!(read("soon", now), None);
-    }
-
-    #[test]
-    fn backoff_grows_up_to_its_limit_and_is_spread() {
-        let (first, longest) = (Duration::from_secs(1), Duration::from_secs(10));
-        let pauses: Vec<Duration> = (0..1000).map(|_| backoff(1, first, longest)).collect();
-        assert!(pauses.iter().all(|pause| *pause <= first));
-        assert!(pauses.iter().any(|pause| *pause < first / 4) && pauses.iter().any(|pause| *pause > first * 3 / 4));
-        assert!((0..1000).any(|_| backoff(u32::MAX, first, longest) > longest / 2));
-        assert!((0..1000).all(|_| backoff(u32::MAX, first, longest) <= longest));
     }
 
     #[test]

@@ -5,8 +5,8 @@
 //! §13.1.5, §14). The name and length of the `.part` are the whole journal: bytes that a crash
 //! took are asked for again.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::fs::Metadata;
+use std::path::Path;
 
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode};
@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::resume::{ContentRange, Meta};
+use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{backoff, request_failure, shown, status_failure};
+use crate::http::{LONGEST_PAUSE, pause, request_failure, shown, status_failure};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
@@ -29,8 +30,6 @@ mod tests;
 const WRITE_BYTES: usize = 512 * 1024;
 /// An attempt that brought this much does not count against the attempts.
 const WORTHWHILE_BYTES: u64 = 4 << 20;
-/// Longest pause that a server's `Retry-After` can impose; beyond it the job as a whole waits.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(120);
 
 /// What is accepted as a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,48 +87,58 @@ impl FileFetch<'_> {
     /// the disk.
     pub async fn fetch(&self, url: &Url, destination: &Path) -> Result<u64> {
         crate::http::check_url(url)?;
-        let part = suffixed(destination, ".part");
-        let meta = suffixed(destination, ".part.meta");
-        if let Ok(done) = tokio::fs::metadata(destination).await
-            && done.is_file()
-        {
+        let part = beside(destination, ".part");
+        let meta = beside(destination, ".part.meta");
+        if let Some(size) = size_of(destination).await {
             // A crash between rename and removal leaves the second file.
-            remove(&meta).await?;
-            return Ok(done.len());
+            disk::remove(&meta).await?;
+            return Ok(size);
         }
-        let mut transfer = Transfer { fetch: self, url, part: &part, meta: &meta, counted: None };
+        let locked = {
+            let part = part.clone();
+            disk::blocking(move || disk::open_part(&part)).await?
+        };
+        // Another download may have finished it before it let go of the lock.
+        if let Some(size) = size_of(destination).await {
+            disk::remove(&part).await?;
+            return Ok(size);
+        }
+        let mut transfer = Transfer { fetch: self, url, part: &part, locked, meta: &meta, counted: None };
         let mut attempt = 1;
         let size = loop {
             let before = transfer.counted.unwrap_or_default();
             let failure = match transfer.attempt().await {
                 Ok(size) => break size,
-                Err(Attempt::Failed(failure)) if !failure.kind.retry_request() => return Err(failure),
                 Err(Attempt::Failed(failure)) => failure,
                 Err(Attempt::StartOver(failure)) => {
-                    remove(&meta).await?;
+                    disk::remove(&meta).await?;
                     failure
                 }
             };
             if transfer.counted.unwrap_or_default() >= before + WORTHWHILE_BYTES {
                 attempt = 1;
             }
-            if attempt >= self.limits.attempts {
+            // Beyond the longest pause that a server can impose, the job as a whole waits.
+            let too_long = failure.retry_after.is_some_and(|asked| asked > LONGEST_PAUSE);
+            if attempt >= failure.kind.request_attempts(self.limits.attempts) || too_long {
                 return Err(failure);
             }
-            let pause = backoff(attempt, Duration::from_millis(500), Duration::from_secs(20));
+            let pause = pause(attempt, failure.retry_after);
             attempt += 1;
-            let asked = failure.retry_after.unwrap_or_default();
-            if asked > MAX_RETRY_AFTER {
-                return Err(failure);
-            }
             tokio::select! {
-                () = tokio::time::sleep(pause.max(asked)) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = self.cancel.cancelled() => return Err(interrupted(url)),
             }
         };
-        publish(&part, &meta, destination).await?;
+        disk::publish(&part, destination).await?;
+        disk::remove(&meta).await?;
         Ok(size)
     }
+}
+
+/// The size of a finished file.
+async fn size_of(destination: &Path) -> Option<u64> {
+    tokio::fs::metadata(destination).await.ok().filter(Metadata::is_file).map(|done| done.len())
 }
 
 fn interrupted(url: &Url) -> Failure {
@@ -141,6 +150,8 @@ struct Transfer<'a> {
     fetch: &'a FileFetch<'a>,
     url: &'a Url,
     part: &'a Path,
+    /// The part, which nobody else has.
+    locked: std::fs::File,
     meta: &'a Path,
     /// Position up to which progress has been told; `None` before the first attempt.
     counted: Option<u64>,
@@ -164,7 +175,7 @@ impl Transfer<'_> {
         let resume = known.filter(|_| have > 0);
         let response = self.request(resume.as_ref(), have).await?;
         let (start, total) = self.judge(&response, resume.as_ref(), have)?;
-        let file = open_at(self.part, start).await.map_err(|error| self.disk(error))?;
+        let file = self.write_from(start).await.map_err(|error| self.disk(error))?;
         if start == 0 {
             // Only now: bytes of another version must never stand under this one's validator.
             let meta = Meta::of(self.url, response.headers(), total);
@@ -289,6 +300,15 @@ impl Transfer<'_> {
         Ok(position)
     }
 
+    /// The part for writing at `start`, without what stood behind it. A write that is under way when
+    /// the future is dropped keeps the lock.
+    async fn write_from(&self, start: u64) -> std::io::Result<BufWriter<File>> {
+        let mut file = File::from_std(self.locked.try_clone()?);
+        file.set_len(start).await?;
+        file.seek(std::io::SeekFrom::Start(start)).await?;
+        Ok(BufWriter::with_capacity(WRITE_BYTES, file))
+    }
+
     fn count(&mut self, received: u64, position: u64) {
         self.fetch.metrics.received_bytes.inc_by(received);
         self.fetch.metrics.written_bytes.inc_by(received);
@@ -307,37 +327,4 @@ impl Transfer<'_> {
     fn disk(&self, error: std::io::Error) -> Failure {
         Failure::disk(format_args!("writing {}", self.part.display()), error)
     }
-}
-
-/// Opens the `.part` for writing at `start`, without what stood behind it.
-async fn open_at(part: &Path, start: u64) -> std::io::Result<BufWriter<File>> {
-    let mut file = File::options().write(true).create(true).truncate(false).open(part).await?;
-    file.set_len(start).await?;
-    file.seek(std::io::SeekFrom::Start(start)).await?;
-    Ok(BufWriter::with_capacity(WRITE_BYTES, file))
-}
-
-/// Gives the whole file its name, so that it is there after a power loss too.
-async fn publish(part: &Path, meta: &Path, destination: &Path) -> Result<()> {
-    let directory = destination.parent().unwrap_or(Path::new("/")).to_owned();
-    let disk = |error| Failure::disk(format_args!("publishing {}", destination.display()), error);
-    File::open(part).await.map_err(disk)?.sync_all().await.map_err(disk)?;
-    tokio::fs::rename(part, destination).await.map_err(disk)?;
-    File::open(directory).await.map_err(disk)?.sync_all().await.map_err(disk)?;
-    remove(meta).await
-}
-
-async fn remove(path: &Path) -> Result<()> {
-    match tokio::fs::remove_file(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Failure::disk(format_args!("removing {}", path.display()), error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Container;
+use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, MediaKind, StreamRequest, Tracks, journal_path};
 use crate::progress::Progress;
@@ -41,14 +42,14 @@ impl Target {
 
     fn named(&self, extension: &str) -> PathBuf {
         match self {
-            Target::Stem(stem) => append(stem, extension),
+            Target::Stem(stem) => beside(stem, &format!(".{extension}")),
             Target::File(path) => path.clone(),
         }
     }
 
     /// The finished file of an earlier call, if there is one.
     pub fn existing(&self) -> Option<PathBuf> {
-        EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.exists())
+        EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.is_file())
     }
 }
 
@@ -73,10 +74,10 @@ impl StreamDownload {
         let tracks = self.engine.download(request, stem, progress).await?;
         let finished = match self.remux_with(&tracks)? {
             Some(remux) => {
-                let remuxed = append(stem, "remux.part");
+                let remuxed = beside(stem, ".remux.part");
                 remux.to_mp4(&inputs(&tracks), Some(tracks.duration_seconds), &remuxed, cancel).await?;
                 let finished = target.named("mp4");
-                rename(&remuxed, &finished).await?;
+                disk::publish(&remuxed, &finished).await?;
                 finished
             }
             None => self.publish(&tracks, target).await?,
@@ -104,10 +105,10 @@ impl StreamDownload {
     async fn publish(&self, tracks: &Tracks, target: &Target) -> Result<PathBuf> {
         let finished = target.named(extension(tracks.main.kind));
         if let Some(audio) = &tracks.audio {
-            let beside = append(&finished.with_extension(""), &format!("audio.{}", extension(audio.kind)));
-            rename(&audio.part, &beside).await?;
+            let beside = beside(&finished.with_extension(""), &format!(".audio.{}", extension(audio.kind)));
+            disk::publish(&audio.part, &beside).await?;
         }
-        rename(&tracks.main.part, &finished).await?;
+        disk::publish(&tracks.main.part, &finished).await?;
         Ok(finished)
     }
 }
@@ -136,31 +137,13 @@ fn format(kind: MediaKind) -> InputFormat {
     }
 }
 
-/// `<path>.<suffix>`.
-fn append(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-async fn rename(from: &Path, to: &Path) -> Result<()> {
-    let renamed = tokio::fs::rename(from, to).await;
-    renamed.map_err(|error| Failure::disk(format_args!("renaming {} to {}", from.display(), to.display()), error))
-}
-
 /// Removes what was only needed on the way. Missing files are no error.
 async fn clean_up(stem: &Path) -> Result<()> {
-    for suffix in ["part", "audio.part", "remux.part"] {
-        let part = append(stem, suffix);
-        for path in [journal_path(&part), part] {
-            match tokio::fs::remove_file(&path).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Failure::disk(format_args!("removing {}", path.display()), error));
-                }
-                _ => {}
-            }
-        }
+    for suffix in [".part", ".audio.part", ".remux.part"] {
+        let part = beside(stem, suffix);
+        // The journal first: without it nobody believes what is left of the part.
+        disk::remove(&journal_path(&part)).await?;
+        disk::remove(&part).await?;
     }
     Ok(())
 }

@@ -105,15 +105,13 @@ impl Resolver {
     }
 }
 
-/// Runs a request again while its failure says that this may help. The pause doubles, with full
-/// jitter, and is at least what the server asks for.
+/// Runs a request again while its failure says that this may help.
 async fn with_retries<T, F: Future<Output = Result<T>>>(request: impl Fn() -> F) -> Result<T> {
     let mut attempt = 1;
     loop {
         match request().await {
-            Err(failure) if failure.kind.retry_request() && attempt < REQUEST_ATTEMPTS => {
-                let pause = http::backoff(attempt, Duration::from_millis(250), Duration::from_secs(5));
-                tokio::time::sleep(pause.max(failure.retry_after.unwrap_or_default())).await;
+            Err(failure) if attempt < failure.kind.request_attempts(REQUEST_ATTEMPTS) => {
+                tokio::time::sleep(http::pause(attempt, failure.retry_after)).await;
                 attempt += 1;
             }
             done => return done,

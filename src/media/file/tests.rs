@@ -1,6 +1,8 @@
 //! Against a server that misbehaves on the wire.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -244,8 +246,7 @@ async fn trouble_is_tried_again_and_refusals_are_not() {
     assert_eq!(world.fetch().await.unwrap(), 10);
     assert_eq!(world.requests().len(), 3);
 
-    let once: [(Script, FailureKind); 6] = [
-        (|_, _| reply("404 Not Found", "content-length: 0", ""), FailureKind::NotFound),
+    let once: [(Script, FailureKind); 5] = [
         (|_, _| reply("403 Forbidden", "content-length: 0", ""), FailureKind::LinkExpired),
         (|_, _| reply("204 No Content", "x: y", ""), FailureKind::HttpRejected),
         (
@@ -266,9 +267,13 @@ async fn trouble_is_tried_again_and_refusals_are_not() {
         assert!(!world.path().exists());
     }
     // The same page under the name of a page is the file itself.
-    let world = World::new(once[4].0).await;
+    let world = World::new(once[3].0).await;
     assert_eq!(world.fetch_to(&world.folder.path().join("001 A - page.HTML")).await.unwrap(), 6);
 
+    // What seldom passes by itself gets a second request.
+    let world = World::new(|_, _| reply("404 Not Found", "content-length: 0", "")).await;
+    assert_eq!(world.fetch().await.unwrap_err().kind, FailureKind::NotFound);
+    assert_eq!(world.requests().len(), 2);
     let world = World::new(|_, _| reply("500 Oops", "content-length: 0", "")).await;
     assert_eq!(world.fetch().await.unwrap_err().kind, FailureKind::ServerError);
     assert_eq!(world.requests().len(), 3);
@@ -310,11 +315,21 @@ async fn a_chunked_body_without_its_end_is_not_a_file() {
 #[tokio::test]
 async fn a_whole_part_needs_no_request() {
     let world = World::new(|_, _| Vec::new()).await;
-    let part = suffixed(&world.path(), ".part");
+    let part = beside(&world.path(), ".part");
     let headers = [("etag".parse().unwrap(), "\"v1\"".parse().unwrap())].into_iter().collect();
     std::fs::write(&part, BODY).unwrap();
-    Meta::of(&world.url, &headers, Some(10)).store(&suffixed(&world.path(), ".part.meta")).await.unwrap();
+    Meta::of(&world.url, &headers, Some(10)).store(&beside(&world.path(), ".part.meta")).await.unwrap();
     assert_eq!(world.fetch().await.unwrap(), 10);
     assert_eq!(world.names(), ["001 A - file.pdf"]);
     assert!(world.requests().is_empty());
+}
+
+#[tokio::test]
+async fn two_downloads_of_one_file_make_one_file() {
+    let world = World::new(|_, _| whole()).await;
+    let (first, second) = tokio::join!(world.fetch(), world.fetch());
+    assert_eq!((first.unwrap(), second.unwrap()), (10, 10));
+    assert_eq!(std::fs::read(world.path()).unwrap(), BODY.as_bytes());
+    assert_eq!(world.names(), ["001 A - file.pdf"]);
+    assert_eq!(world.requests().len(), 1);
 }
