@@ -1,26 +1,73 @@
 //! A task's own directory in staging: `<staging>/Task_<id>/`.
 
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use crate::disk::{blocking, open_locked};
 use crate::failure::{Failure, Result};
-use crate::job::TaskId;
+use crate::http::shown;
+use crate::job::JobSpec;
 
-/// One task's directory. What is in it stays after a failure, for the next attempt and for a look.
-#[derive(Debug)]
+/// Says which course the sandbox is for.
+const COURSE_FILE: &str = ".course";
+/// Between two looks at a sandbox that another job has.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// One task's directory, which nobody else has meanwhile. What is in it stays after a failure, for
+/// the next attempt and for a look. Clones share the lock.
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     path: PathBuf,
+    _lock: Arc<File>,
 }
 
 impl Sandbox {
-    /// Opens or creates it.
+    /// Opens or creates it. `None` while another job of the same task has it: the element was
+    /// pushed twice, or the instance that lost it has not stopped yet. What is left of another
+    /// course is removed.
     ///
     /// # Errors
     /// `disk_full`, `disk_failed`.
-    pub async fn open(staging: &Path, task_id: TaskId) -> Result<Sandbox> {
-        let path = staging.join(format!("Task_{task_id}"));
-        let created = tokio::fs::create_dir_all(&path).await;
-        created.map_err(|error| Failure::disk(format_args!("creating {}", path.display()), error))?;
-        Ok(Sandbox { path })
+    pub async fn open(staging: &Path, spec: &JobSpec) -> Result<Option<Sandbox>> {
+        let (path, course) = (path(staging, spec), course_line(&spec.course_url));
+        blocking(move || {
+            let open = || {
+                fs::create_dir_all(&path)?;
+                File::open(&path)
+            };
+            let Some(lock) = open_locked(&path, Duration::ZERO, open)? else { return Ok(None) };
+            bind(&path, &course).map_err(|error| Failure::disk(format_args!("preparing {}", path.display()), error))?;
+            Ok(Some(Sandbox { path, _lock: Arc::new(lock) }))
+        })
+        .await
+    }
+
+    /// The one that is there for this course. `None` when there is none, or another job has it.
+    ///
+    /// # Errors
+    /// `disk_failed`.
+    pub async fn existing(staging: &Path, spec: &JobSpec) -> Result<Option<Sandbox>> {
+        let course = path(staging, spec).join(COURSE_FILE);
+        let bound_to = tokio::fs::read_to_string(&course).await.unwrap_or_default();
+        if bound_to == course_line(&spec.course_url) { Sandbox::open(staging, spec).await } else { Ok(None) }
+    }
+
+    /// Waits while another job has the sandbox. It may be taken again before this returns.
+    ///
+    /// # Errors
+    /// `disk_failed`.
+    pub async fn wait(staging: &Path, spec: &JobSpec) -> Result<()> {
+        while Sandbox::open(staging, spec).await?.is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// The directory.
@@ -28,12 +75,146 @@ impl Sandbox {
         &self.path
     }
 
+    /// Removes everything from the course folder `folder` that is not in `files`: what an earlier
+    /// attempt began under a name that the course does not have any more.
+    ///
+    /// # Errors
+    /// `disk_failed`.
+    pub async fn keep_only(&self, folder: &str, files: HashSet<PathBuf>) -> Result<()> {
+        let (sandbox, folder) = (self.clone(), self.path.join(folder));
+        blocking(move || {
+            let _locked = sandbox;
+            let pruned = prune(&folder, &files);
+            pruned.map_err(|error| Failure::disk(format_args!("clearing {}", folder.display()), error))
+        })
+        .await
+    }
+
     /// Removes it with everything in it: only after delivery and the finalize call have succeeded.
     ///
     /// # Errors
     /// `disk_failed`; the course is delivered all the same.
     pub async fn remove(self) -> Result<()> {
-        let removed = tokio::fs::remove_dir_all(&self.path).await;
-        removed.map_err(|error| Failure::disk(format_args!("removing {}", self.path.display()), error))
+        blocking(move || {
+            let removed = fs::remove_dir_all(&self.path);
+            removed.map_err(|error| Failure::disk(format_args!("removing {}", self.path.display()), error))
+        })
+        .await
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Sandbox {
+        fs::create_dir_all(path).unwrap();
+        Sandbox { path: path.to_owned(), _lock: Arc::new(File::open(path).unwrap()) }
+    }
+}
+
+fn path(staging: &Path, spec: &JobSpec) -> PathBuf {
+    staging.join(format!("Task_{}", spec.task_id))
+}
+
+/// The whole URL counts, but its query may hold what must not be shown.
+fn course_line(url: &Url) -> String {
+    format!("{} {}\n", hex::encode(&Sha256::digest(url.as_str())[..16]), shown(url))
+}
+
+/// Makes sure that what is in the directory is of this course.
+fn bind(directory: &Path, course: &str) -> io::Result<()> {
+    let file = directory.join(COURSE_FILE);
+    match fs::read_to_string(&file) {
+        Ok(bound_to) if bound_to == course => return Ok(()),
+        Ok(bound_to) => {
+            tracing::warn!(was_for = bound_to.trim_end(), "the task has another course now: its sandbox is emptied");
+            for entry in fs::read_dir(directory)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => fs::remove_dir_all(entry.path())?,
+                    // Last, so that a crash on the way leaves a sandbox that is still to be emptied.
+                    false if entry.path() == file => {}
+                    false => fs::remove_file(entry.path())?,
+                }
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let part = directory.join(".course.part");
+    fs::write(&part, course)?;
+    fs::rename(part, file)
+}
+
+/// Removes all files that are not in `files` and the directories that are empty then.
+fn prune(directory: &Path, files: &HashSet<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            prune(&path, files)?;
+            if fs::read_dir(&path)?.next().is_none() {
+                fs::remove_dir(&path)?;
+            }
+        } else if !files.contains(&path) {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::TaskId;
+
+    fn spec(url: &str) -> JobSpec {
+        let task_id = TaskId::new(7).unwrap();
+        JobSpec { task_id, email: "a@b".into(), course_url: url.parse().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_task_has_its_sandbox_alone_and_finds_it_again() {
+        let staging = tempfile::tempdir().unwrap();
+        let spec = spec("https://h/course?id=1");
+        assert!(Sandbox::existing(staging.path(), &spec).await.unwrap().is_none());
+        let first = Sandbox::open(staging.path(), &spec).await.unwrap().unwrap();
+        fs::write(first.path().join("kept"), "").unwrap();
+        assert!(Sandbox::open(staging.path(), &spec).await.unwrap().is_none());
+        let work = first.clone();
+        drop(first);
+        assert!(Sandbox::existing(staging.path(), &spec).await.unwrap().is_none(), "work goes on in it");
+        drop(work);
+        let again = Sandbox::existing(staging.path(), &spec).await.unwrap().unwrap();
+        assert!(again.path().join("kept").exists());
+        again.remove().await.unwrap();
+        assert!(!staging.path().join("Task_7").exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_of_another_course_stays() {
+        let staging = tempfile::tempdir().unwrap();
+        let (one, two) = (spec("https://h/course?id=1"), spec("https://h/course?id=2"));
+        let sandbox = Sandbox::open(staging.path(), &one).await.unwrap().unwrap();
+        fs::create_dir(sandbox.path().join("Course")).unwrap();
+        fs::write(sandbox.path().join("Course/a.mp4"), "one").unwrap();
+        fs::write(sandbox.path().join("delivery.json"), "{}").unwrap();
+        drop(sandbox);
+        assert!(Sandbox::existing(staging.path(), &two).await.unwrap().is_none());
+        let sandbox = Sandbox::open(staging.path(), &two).await.unwrap().unwrap();
+        let names: Vec<_> = fs::read_dir(sandbox.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, [COURSE_FILE]);
+    }
+
+    #[tokio::test]
+    async fn only_what_belongs_to_the_course_stays_in_its_folder() {
+        let staging = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::open(staging.path(), &spec("https://h/c")).await.unwrap().unwrap();
+        let course = sandbox.path().join("Course");
+        for path in ["01 A/001 x.mp4", "01 A/001 old.mp4.part", "02 Gone/001 y.mp4", "02 Gone/deep/z"] {
+            fs::create_dir_all(course.join(path).parent().unwrap()).unwrap();
+            fs::write(course.join(path), "").unwrap();
+        }
+        sandbox.keep_only("Course", HashSet::from([course.join("01 A/001 x.mp4")])).await.unwrap();
+        assert!(course.join("01 A/001 x.mp4").exists());
+        assert_eq!(fs::read_dir(course.join("01 A")).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(&course).unwrap().count(), 1);
     }
 }

@@ -91,7 +91,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             let request = StreamRequest { url: url.clone(), headers };
             let finished = streams.run(&request, &target, &progress, &cancel).await?;
             progress.finish_item();
-            return Ok(finished);
+            return Ok(finished.path);
         }
         let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(&url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
@@ -101,7 +101,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         }
         let courses = CourseDownload { streams, cookies, metrics };
         let folder = courses.run(&course, &arguments.output, &progress, &cancel).await?;
-        Ok(arguments.output.join(folder))
+        Ok(arguments.output.join(folder.name))
     };
     let result = tokio::select! {
         result = work => result,

@@ -9,12 +9,14 @@ mod receipt;
 mod tests;
 mod tree;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::disk::blocking;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::TaskId;
+use crate::sandbox::Sandbox;
 
 pub use receipt::Receipt;
 
@@ -42,24 +44,25 @@ impl FolderDelivery {
     /// # Errors
     /// [`FailureKind::DiskFull`] or [`FailureKind::DeliveryFailed`]; the folder is still in the
     /// sandbox then, and nothing under a final name at the destination.
-    pub async fn deliver(&self, sandbox: &Path, folder: &str, task_id: TaskId) -> Result<Receipt> {
-        let (delivery, sandbox, folder) = (self.clone(), sandbox.to_owned(), folder.to_owned());
-        blocking(move |stop| folder::deliver(&delivery, &sandbox, &folder, task_id, stop)).await
+    pub async fn deliver(&self, sandbox: &Sandbox, folder: &str, task_id: TaskId) -> Result<Receipt> {
+        let (delivery, sandbox, folder) = (self.clone(), sandbox.clone(), folder.to_owned());
+        stoppable(move |stop| folder::deliver(&delivery, sandbox.path(), &folder, task_id, stop)).await
     }
 
     /// The receipt of a delivery from this sandbox that is complete.
     ///
     /// # Errors
     /// When the sandbox cannot be read.
-    pub async fn delivered(&self, sandbox: &Path) -> Result<Option<Receipt>> {
-        let (delivery, sandbox) = (self.clone(), sandbox.to_owned());
-        blocking(move |_| folder::delivered(&delivery, &sandbox)).await
+    pub async fn delivered(&self, sandbox: &Sandbox) -> Result<Option<Receipt>> {
+        let (delivery, sandbox) = (self.clone(), sandbox.clone());
+        blocking(move || folder::delivered(&delivery, sandbox.path())).await
     }
 }
 
 /// Runs file work where it may take long. When the caller goes away, the work stops at the next
-/// file: nothing may be delivered for a job that is not ours any more.
-async fn blocking<T: Send + 'static>(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<T> {
+/// file, and keeps the sandbox until then: nothing may be delivered for a job that is not ours any
+/// more.
+async fn stoppable<T: Send + 'static>(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<T> {
     struct StopOnDrop(Arc<AtomicBool>);
     impl Drop for StopOnDrop {
         fn drop(&mut self) {
@@ -68,8 +71,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce(&AtomicBool) -> Result<T>
     }
     let stop = StopOnDrop(Arc::default());
     let flag = stop.0.clone();
-    let task = tokio::task::spawn_blocking(move || work(&flag));
-    task.await.unwrap_or_else(|error| Err(Failure::new(FailureKind::Internal, format!("delivery: {error}"))))
+    blocking(move || work(&flag)).await
 }
 
 /// What a failure of the file system means here.

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use std::path::Path;
+
 use super::receipt::{Identity, Plan};
 use super::*;
 
@@ -64,11 +66,11 @@ impl World {
     }
 
     async fn deliver(&self, id: u64) -> Result<String> {
-        Ok(self.delivery.deliver(&self.sandbox(id), COURSE, task(id)).await?.folder_name)
+        Ok(self.delivery.deliver(&Sandbox::at(&self.sandbox(id)), COURSE, task(id)).await?.folder_name)
     }
 
     async fn delivered(&self, id: u64) -> Option<String> {
-        self.delivery.delivered(&self.sandbox(id)).await.unwrap().map(|receipt| receipt.folder_name)
+        self.delivery.delivered(&Sandbox::at(&self.sandbox(id))).await.unwrap().map(|receipt| receipt.folder_name)
     }
 }
 
@@ -194,7 +196,7 @@ async fn refusals_leave_the_source_and_no_name() {
     for always_copy in [false, true] {
         let world = World::new(always_copy);
         for bad in ["", ".", "..", "a/b", "/etc", "a/"] {
-            let failure = world.delivery.deliver(&world.sandbox(7), bad, task(7)).await.unwrap_err();
+            let failure = world.delivery.deliver(&Sandbox::at(&world.sandbox(7)), bad, task(7)).await.unwrap_err();
             assert_eq!(failure.kind, FailureKind::DeliveryFailed, "{bad:?}");
         }
         assert_eq!(world.deliver(7).await.unwrap_err().kind, FailureKind::DeliveryFailed);

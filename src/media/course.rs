@@ -1,5 +1,6 @@
 //! A whole course to one folder: every lecture with its captions and assets, in order.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,12 +11,23 @@ use url::Url;
 use super::file::{FileFetch, FileLimits};
 use super::lecture::{StreamDownload, Target};
 use super::names::{self, LecturePaths};
+use crate::disk::beside;
 use crate::failure::{Context, Failure, Result};
 use crate::hls::StreamRequest;
 use crate::http::{Cookies, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::resolver::{Course, Lecture, Stream, StreamKind};
+
+/// A downloaded course.
+#[derive(Debug)]
+pub struct CourseFolder {
+    /// The folder in the sandbox.
+    pub name: String,
+    /// Every file of the course, with the sandbox in front. There may be others in the folder: of an
+    /// earlier attempt, when the course has changed since.
+    pub files: HashSet<PathBuf>,
+}
 
 /// Downloads courses.
 pub struct CourseDownload {
@@ -25,8 +37,8 @@ pub struct CourseDownload {
 }
 
 impl CourseDownload {
-    /// Downloads a course into `<sandbox>/<course folder>` and returns the folder's name. What is
-    /// there from an earlier attempt is not fetched again.
+    /// Downloads a course into `<sandbox>/<course folder>`. What is there from an earlier attempt is
+    /// not fetched again.
     ///
     /// # Errors
     /// The first failure, with the lecture in front of it. What is finished stays.
@@ -36,15 +48,15 @@ impl CourseDownload {
         sandbox: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<String> {
+    ) -> Result<CourseFolder> {
         let plan = names::plan(course);
+        let mut files = HashSet::new();
         progress.set_items(plan.iter().map(|paths| item_count(lecture(course, paths))).sum());
         for paths in &plan {
             let lecture = lecture(course, paths);
             let started = Instant::now();
-            self.lecture(lecture, paths, sandbox, progress, cancel)
-                .await
-                .at(|| format!("lecture {:?}", lecture.title))?;
+            let finished = self.lecture(lecture, paths, sandbox, progress, cancel).await;
+            files.extend(finished.at(|| format!("lecture {:?}", lecture.title))?);
             self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());
             tracing::info!(
                 lecture = %paths.stem.display(),
@@ -52,9 +64,10 @@ impl CourseDownload {
                 "DOWNLOAD lecture finished"
             );
         }
-        Ok(names::course_folder(&course.title))
+        Ok(CourseFolder { name: names::course_folder(&course.title), files })
     }
 
+    /// Downloads everything of a lecture and returns its files.
     async fn lecture(
         &self,
         lecture: &Lecture,
@@ -62,13 +75,15 @@ impl CourseDownload {
         sandbox: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
         let directory = sandbox.join(&paths.directory);
         let created = tokio::fs::create_dir_all(&directory).await;
         created.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
+        let mut files: Vec<PathBuf> =
+            paths.captions.iter().chain(&paths.assets).map(|path| sandbox.join(path)).collect();
         if let Some(stream) = &lecture.stream {
             progress.start_item(&file_name(&paths.media("mp4")));
-            self.stream(stream, &sandbox.join(&paths.stem), progress, cancel).await?;
+            files.extend(self.stream(stream, &sandbox.join(&paths.stem), progress, cancel).await?);
             progress.finish_item();
         }
         for (caption, path) in lecture.captions.iter().zip(&paths.captions) {
@@ -79,7 +94,7 @@ impl CourseDownload {
             let what = || format!("the asset {:?}", asset.name);
             self.file(&asset.url, &sandbox.join(path), FileLimits::ASSET, progress, cancel).await.at(what)?;
         }
-        Ok(())
+        Ok(files)
     }
 
     async fn stream(
@@ -88,22 +103,20 @@ impl CourseDownload {
         stem: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<Vec<PathBuf>> {
         let headers = RequestHeaders::new(&stream.url, &stream.headers, self.cookies.clone())?;
         match stream.kind {
             StreamKind::Hls => {
                 let request = StreamRequest { url: stream.url.clone(), headers };
-                self.streams.run(&request, &Target::Stem(stem.to_owned()), progress, cancel).await?;
+                let finished = self.streams.run(&request, &Target::Stem(stem.to_owned()), progress, cancel).await?;
+                Ok(std::iter::once(finished.path).chain(finished.audio).collect())
             }
             StreamKind::File => {
-                let extension =
-                    Path::new(stream.url.path()).extension().and_then(|text| text.to_str()).unwrap_or("mp4");
-                let mut path = stem.as_os_str().to_owned();
-                path.push(format!(".{}", extension.to_ascii_lowercase()));
-                self.fetch(&stream.url, &headers, &PathBuf::from(path), FileLimits::STREAM, progress, cancel).await?;
+                let path = beside(stem, &format!(".{}", extension(&stream.url)));
+                self.fetch(&stream.url, &headers, &path, FileLimits::STREAM, progress, cancel).await?;
+                Ok(vec![path])
             }
         }
-        Ok(())
     }
 
     /// A caption or an asset: one item of the progress.
@@ -142,6 +155,13 @@ fn lecture<'a>(course: &'a Course, paths: &LecturePaths) -> &'a Lecture {
     &course.sections[paths.section].lectures[paths.lecture]
 }
 
+/// The extension of a file's URL where it is one, not just what stands behind a dot.
+fn extension(url: &Url) -> String {
+    let found = Path::new(url.path()).extension().and_then(|text| text.to_str()).unwrap_or_default();
+    let is_one = (2..=4).contains(&found.len()) && found.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_one { found.to_ascii_lowercase() } else { "mp4".into() }
+}
+
 /// Files that a lecture comes to.
 fn item_count(lecture: &Lecture) -> u64 {
     (usize::from(lecture.stream.is_some()) + lecture.captions.len() + lecture.assets.len()) as u64
@@ -149,4 +169,24 @@ fn item_count(lecture: &Lecture) -> u64 {
 
 fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_is_short_and_plain() {
+        for (url, expected) in [
+            ("https://h/a/Film.MP4?sig=x.y", "mp4"),
+            ("https://h/a/film.webm", "webm"),
+            ("https://h/a.b/film", "mp4"),
+            ("https://h/a/film.mp4;jsessionid=1", "mp4"),
+            ("https://h/a/Part%201.%20The%20whole%20long%20story", "mp4"),
+        ] {
+            assert_eq!(extension(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+        let long = Url::parse(&format!("https://h/a.{}", "x".repeat(300))).unwrap();
+        assert_eq!(extension(&long), "mp4");
+    }
 }

@@ -32,6 +32,14 @@ pub enum Target {
     File(PathBuf),
 }
 
+/// A whole stream under its final name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedStream {
+    pub path: PathBuf,
+    /// The sound, where it came apart and stayed so.
+    pub audio: Option<PathBuf>,
+}
+
 impl Target {
     /// What partial files are called after.
     fn stem(&self) -> &Path {
@@ -47,9 +55,16 @@ impl Target {
         }
     }
 
-    /// The finished file of an earlier call, if there is one.
-    pub fn existing(&self) -> Option<PathBuf> {
-        EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.is_file())
+    /// Where the sound goes that stays apart.
+    fn audio_of(finished: &Path, extension: &str) -> PathBuf {
+        beside(&finished.with_extension(""), &format!(".audio.{extension}"))
+    }
+
+    /// What an earlier call has finished, if it has.
+    fn existing(&self) -> Option<FinishedStream> {
+        let path = EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.is_file())?;
+        let audio = EXTENSIONS.iter().map(|extension| Target::audio_of(&path, extension)).find(|path| path.is_file());
+        Some(FinishedStream { path, audio })
     }
 }
 
@@ -65,7 +80,7 @@ impl StreamDownload {
         target: &Target,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<PathBuf> {
+    ) -> Result<FinishedStream> {
         let stem = target.stem();
         if let Some(finished) = target.existing() {
             clean_up(stem).await?;
@@ -76,9 +91,9 @@ impl StreamDownload {
             Some(remux) => {
                 let remuxed = beside(stem, ".remux.part");
                 remux.to_mp4(&inputs(&tracks), Some(tracks.duration_seconds), &remuxed, cancel).await?;
-                let finished = target.named("mp4");
-                disk::publish(&remuxed, &finished).await?;
-                finished
+                let path = target.named("mp4");
+                disk::publish(&remuxed, &path).await?;
+                FinishedStream { path, audio: None }
             }
             None => self.publish(&tracks, target).await?,
         };
@@ -102,14 +117,14 @@ impl StreamDownload {
     }
 
     /// Gives the tracks their final names as they came.
-    async fn publish(&self, tracks: &Tracks, target: &Target) -> Result<PathBuf> {
-        let finished = target.named(extension(tracks.main.kind));
-        if let Some(audio) = &tracks.audio {
-            let beside = beside(&finished.with_extension(""), &format!(".audio.{}", extension(audio.kind)));
-            disk::publish(&audio.part, &beside).await?;
+    async fn publish(&self, tracks: &Tracks, target: &Target) -> Result<FinishedStream> {
+        let path = target.named(extension(tracks.main.kind));
+        let audio = tracks.audio.as_ref().map(|audio| (audio, Target::audio_of(&path, extension(audio.kind))));
+        if let Some((track, path)) = &audio {
+            disk::publish(&track.part, path).await?;
         }
-        disk::publish(&tracks.main.part, &finished).await?;
-        Ok(finished)
+        disk::publish(&tracks.main.part, &path).await?;
+        Ok(FinishedStream { path, audio: audio.map(|(_, path)| path) })
     }
 }
 

@@ -10,5 +10,5 @@ mod file;
 mod lecture;
 mod names;
 
-pub use course::CourseDownload;
-pub use lecture::{StreamDownload, Target};
+pub use course::{CourseDownload, CourseFolder};
+pub use lecture::{FinishedStream, StreamDownload, Target};

@@ -14,14 +14,14 @@ use crate::delivery::{FolderDelivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::gate::{self, Enrolled};
 use crate::job::{JobSpec, Outcome};
-use crate::media::CourseDownload;
+use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::queue::{Leased, Queue};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
-use crate::store::{FinalStatus, TaskStore};
+use crate::store::{FinalStatus, TaskRecord, TaskStore};
 
 /// How often the end of a task is written to a store that does not answer.
 const STORE_ATTEMPTS: u32 = 5;
@@ -64,8 +64,10 @@ impl JobRunner for Pipeline {
     }
 
     async fn settled(&self, job: &Leased) {
-        let removed = match Sandbox::open(&self.staging, job.spec.task_id).await {
-            Ok(sandbox) => sandbox.remove().await,
+        let removed = match Sandbox::existing(&self.staging, &job.spec).await {
+            Ok(Some(sandbox)) => sandbox.remove().await,
+            // Another job of the task has it already, and removes it at its end.
+            Ok(None) => Ok(()),
             Err(failure) => Err(failure),
         };
         if let Err(failure) = removed {
@@ -78,14 +80,15 @@ impl Pipeline {
     /// One attempt, from the gate to the accepted finalize call.
     async fn attempt(&self, job: &Leased, trail: &mut Trail, cancel: &CancellationToken) -> Result<Receipt> {
         let spec = &job.spec;
-        let admitted = until(cancel, gate::admit(&*self.store, spec, &self.gate)).await;
-        let Enrolled { order_id, waited } = admitted?;
+        let (Enrolled { order_id, waited }, sandbox) = match until(cancel, self.admit(spec)).await {
+            Ok(admitted) => admitted,
+            Err(failure) => return self.completed_before(spec, &failure).await?.ok_or(failure),
+        };
         self.metrics.enrollment_wait_seconds.observe(waited.as_secs_f64());
         trail.order_id = order_id;
         self.tell(spec, trail, "downloading", "download started").await;
 
-        let sandbox = Sandbox::open(&self.staging, spec.task_id).await?;
-        let receipt = match self.delivery.delivered(sandbox.path()).await? {
+        let receipt = match self.delivery.delivered(&sandbox).await? {
             Some(receipt) => receipt,
             None => {
                 let folder = until(cancel, self.download(spec, order_id, &sandbox, cancel)).await?;
@@ -104,6 +107,36 @@ impl Pipeline {
         Ok(receipt)
     }
 
+    /// Through the gate, and alone with the task: whoever had to wait for another job of it looks
+    /// at the gate again.
+    async fn admit(&self, spec: &JobSpec) -> Result<(Enrolled, Sandbox)> {
+        loop {
+            let enrolled = gate::admit(&*self.store, spec, &self.gate).await?;
+            if let Some(sandbox) = Sandbox::open(&self.staging, spec).await? {
+                return Ok((enrolled, sandbox));
+            }
+            tracing::info!("another job of this task is running: waiting for its end");
+            Sandbox::wait(&self.staging, spec).await?;
+        }
+    }
+
+    /// A worker that dies between the accepted finalize call and the settle leaves a task that is
+    /// completed, which the gate does not know: its delivery tells it from a task that is completed
+    /// for another reason.
+    async fn completed_before(&self, spec: &JobSpec, refused: &Failure) -> Result<Option<Receipt>> {
+        if refused.kind != FailureKind::UnexpectedStatus {
+            return Ok(None);
+        }
+        let is_completed = |record: TaskRecord| record.status == FinalStatus::Completed.name();
+        if !self.store.read(spec.task_id).await?.is_some_and(is_completed) {
+            return Ok(None);
+        }
+        match Sandbox::existing(&self.staging, spec).await? {
+            Some(sandbox) => self.delivery.delivered(&sandbox).await,
+            None => Ok(None),
+        }
+    }
+
     async fn download(
         &self,
         spec: &JobSpec,
@@ -119,14 +152,15 @@ impl Pipeline {
         let watch = self.events.watch_progress(spec.task_id, order_id, progress.clone());
         let downloaded = self.courses.run(&course, sandbox.path(), &progress, cancel).await;
         watch.finish(downloaded.is_ok()).await;
-        let folder = downloaded?;
+        let CourseFolder { name: folder, files } = downloaded?;
+        sandbox.keep_only(&folder, files).await?;
         tracing::info!(folder, bytes = progress.snapshot().bytes_downloaded, "DOWNLOAD finished");
         Ok(folder)
     }
 
     async fn deliver(&self, spec: &JobSpec, sandbox: &Sandbox, folder: &str) -> Result<Receipt> {
         let started = Instant::now();
-        let receipt = self.delivery.deliver(sandbox.path(), folder, spec.task_id).await.at(|| "delivery")?;
+        let receipt = self.delivery.deliver(sandbox, folder, spec.task_id).await.at(|| "delivery")?;
         self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
         tracing::info!(folder = receipt.folder_name, "delivered");
         Ok(receipt)
@@ -185,10 +219,11 @@ impl Pipeline {
         // The gate may have refused the job before anything was known of the task.
         let record = self.store.read(job.spec.task_id).await.ok().flatten();
         let stored = record.as_ref().map(|record| record.status.as_str());
-        // A task that was completed before stays so: the customer has the course.
-        if stored != Some(FinalStatus::Completed.name()) {
-            self.finish(&job.spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
+        if stored == Some(FinalStatus::Completed.name()) {
+            tracing::warn!("the task was completed before and stays so: the customer has the course");
+            return;
         }
+        self.finish(&job.spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
         self.events.status(job.spec.task_id, order_id, "failed", previous, &failure.message).await;
@@ -222,3 +257,6 @@ async fn until<T>(cancel: &CancellationToken, step: impl Future<Output = Result<
         result = step => result,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! What becomes of a job whose earlier run died, or runs still.
+
+use redis::AsyncCommands;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+
+use super::*;
+use crate::config::Config;
+use crate::job::TaskId;
+use crate::report::test_redis::RedisServer;
+use crate::store::RedisStore;
+
+const LIST: &str = "rq:queue:downloads";
+
+struct World {
+    redis: RedisServer,
+    folder: tempfile::TempDir,
+    pipeline: Arc<Pipeline>,
+    /// Bodies of the finalize calls.
+    calls: Arc<Mutex<Vec<String>>>,
+}
+
+impl World {
+    async fn new() -> World {
+        let redis = RedisServer::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let mut config = Config::load(None, Default::default(), Default::default()).unwrap();
+        config.redis = redis.settings();
+        config.report.api_base_url = Some(backend(calls.clone()).await);
+        config.report.secret = Some(SecretString::from("s3cret"));
+        let metrics = Metrics::new();
+        let queue = Queue::connect(&config.redis, &config.queue, "0", metrics.clone()).await.unwrap();
+        let engine = crate::hls::Engine::new(config.hls.clone(), &config.http, metrics.clone()).unwrap();
+        let streams =
+            crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
+        let pipeline = Pipeline {
+            gate: config.gate.clone(),
+            store: Arc::new(RedisStore::new(redis.connection())),
+            resolver: Resolver::new(&config.resolver, &config.http).unwrap(),
+            courses: CourseDownload { streams, cookies: Arc::default(), metrics: metrics.clone() },
+            delivery: FolderDelivery::new(folder.path().join("out")),
+            finalize: FinalizeClient::new(&config.report, &config.http).unwrap(),
+            events: Events::new(redis.connection()),
+            queue,
+            staging: folder.path().join("staging"),
+            max_attempts: 3,
+            metrics,
+        };
+        World { redis, folder, pipeline: Arc::new(pipeline), calls }
+    }
+
+    async fn take(&self) -> Arc<Leased> {
+        let element = br#"{"taskId":7,"email":"a@b","courseUrl":"http://127.0.0.1:9/course.m3u8"}"#;
+        let _: u64 = self.redis.connection().lpush(LIST, &element[..]).await.unwrap();
+        Arc::new(self.pipeline.queue.taker().next(&CancellationToken::new()).await.unwrap())
+    }
+
+    async fn set_status(&self, status: &str) {
+        let _: u64 = self.redis.connection().hset("hauld:task:7", "status", status).await.unwrap();
+    }
+
+    async fn status(&self) -> String {
+        self.redis.connection().hget("hauld:task:7", "status").await.unwrap()
+    }
+
+    async fn has_looked_at_the_gate(&self) -> bool {
+        let info: String =
+            redis::cmd("INFO").arg("commandstats").query_async(&mut self.redis.connection()).await.unwrap();
+        info.contains("cmdstat_hmget")
+    }
+
+    /// Leaves what a run leaves that is killed after it has delivered.
+    async fn deliver(&self, spec: &JobSpec) {
+        let sandbox = Sandbox::open(&self.pipeline.staging, spec).await.unwrap().unwrap();
+        std::fs::create_dir(sandbox.path().join("Course")).unwrap();
+        self.pipeline.delivery.deliver(&sandbox, "Course", TaskId::new(7).unwrap()).await.unwrap();
+    }
+}
+
+async fn backend(calls: Arc<Mutex<Vec<String>>>) -> url::Url {
+    let router = axum::Router::new().fallback(async move |body: String| calls.lock().await.push(body));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(crate::serve::serve(listener, router, CancellationToken::new()));
+    url.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_that_was_killed_after_its_finalize_call_is_done() {
+    let world = World::new().await;
+    let job = world.take().await;
+    world.deliver(&job.spec).await;
+    world.set_status("completed").await;
+    let outcome = world.pipeline.run(job.clone(), CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "done", "{outcome:?}");
+    assert_eq!(world.status().await, "completed");
+    assert!(world.calls.lock().await.is_empty(), "the backend knows it already");
+    world.pipeline.settled(&job).await;
+    assert!(!world.pipeline.staging.join("Task_7").exists());
+}
+
+#[tokio::test]
+async fn a_job_that_was_killed_before_its_finalize_call_makes_it() {
+    let world = World::new().await;
+    let job = world.take().await;
+    world.deliver(&job.spec).await;
+    world.set_status("enrolled").await;
+    let outcome = world.pipeline.run(job, CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "done", "{outcome:?}");
+    assert_eq!(world.status().await, "completed");
+    assert_eq!(world.calls.lock().await.len(), 1);
+    assert!(world.folder.path().join("out/Course").is_dir());
+}
+
+#[tokio::test]
+async fn a_completed_task_without_a_delivery_stays_completed_and_nobody_hears_that_it_failed() {
+    let world = World::new().await;
+    let job = world.take().await;
+    world.set_status("completed").await;
+    let client = crate::redis_client::client(&world.redis.settings()).unwrap();
+    let mut events = client.get_async_pubsub().await.unwrap();
+    events.subscribe("task:7:status").await.unwrap();
+    let outcome = world.pipeline.run(job, CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "dead", "{outcome:?}");
+    assert_eq!(world.status().await, "completed");
+    let _: u64 = world.redis.connection().publish("task:7:status", "the end").await.unwrap();
+    let first = futures_util::StreamExt::next(&mut events.on_message()).await.unwrap();
+    assert_eq!(first.get_payload::<String>().unwrap(), "the end");
+    assert!(!world.pipeline.staging.join("Task_7").exists());
+}
+
+#[tokio::test]
+async fn a_second_job_of_a_task_waits_for_the_first_and_then_asks_the_gate_again() {
+    let world = World::new().await;
+    let job = world.take().await;
+    world.set_status("enrolled").await;
+    let first = Sandbox::open(&world.pipeline.staging, &job.spec).await.unwrap().unwrap();
+    let (pipeline, second) = (world.pipeline.clone(), job.clone());
+    let running = tokio::spawn(async move { pipeline.run(second, CancellationToken::new()).await });
+    while !world.has_looked_at_the_gate().await {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    // As the first ends: delivered, completed, settled.
+    world.set_status("completed").await;
+    first.remove().await.unwrap();
+    let outcome = running.await.unwrap();
+    assert_eq!(outcome.name(), "dead", "{outcome:?}");
+    assert!(world.calls.lock().await.is_empty());
+}
