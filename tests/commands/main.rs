@@ -1,0 +1,8 @@
+//! The commands of the real binary, and through `hauld fetch` the HLS engine: exact files or a
+//! clear failure, whatever the origin does.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod run;
+mod shapes;
