@@ -57,9 +57,14 @@ pub fn check_url(url: &Url) -> Result<()> {
 }
 
 /// A URL as it may be shown: no user, no password, no fragment, and the query only as `?…`, since
-/// signatures and tokens stand there. Control characters are percent-encoded.
+/// signatures and tokens stand there. Control characters are percent-encoded. Of a URL without a
+/// hierarchy (`data:`) only the scheme.
 pub fn shown(url: &Url) -> String {
     const SET: &AsciiSet = &CONTROLS.add(b' ');
+    if url.cannot_be_a_base() {
+        // The rest of a `data:` URL may be a key.
+        return format!("{}:…", url.scheme());
+    }
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let query = if url.query().is_some() { "?…" } else { "" };
@@ -156,6 +161,8 @@ pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
         }
         if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
             && (hyper.is_incomplete_message() || hyper.is_body_write_aborted())
+            // Before the head of the answer there is no body that could be cut.
+            && !error.is_request()
         {
             kind = FailureKind::BodyTruncated;
         }
@@ -188,6 +195,8 @@ pub fn status_failure(url: &Url, status: StatusCode, headers: &HeaderMap) -> Fai
         404 => FailureKind::NotFound,
         401 | 403 | 410 => FailureKind::LinkExpired,
         429 => FailureKind::RateLimited,
+        // The client hands back only those that it does not know how to follow: to another scheme.
+        301 | 302 | 303 | 307 | 308 => FailureKind::RedirectRefused,
         500..=599 => FailureKind::ServerError,
         _ => FailureKind::HttpRejected,
     };
@@ -233,6 +242,7 @@ mod tests {
     fn shown_urls_hold_no_credentials() {
         let url = Url::parse("https://user:pass@h.example:8443/a%20b/c.m3u8?token=SECRET#frag").unwrap();
         assert_eq!(shown(&url), "https://h.example:8443/a%20b/c.m3u8?…");
+        assert_eq!(shown(&Url::parse("data:text/plain;base64,S0VZ").unwrap()), "data:…");
     }
 
     #[test]
@@ -269,5 +279,6 @@ mod tests {
         assert_eq!(kind(429), FailureKind::RateLimited);
         assert_eq!(kind(503), FailureKind::ServerError);
         assert_eq!(kind(416), FailureKind::HttpRejected);
+        assert_eq!(kind(302), FailureKind::RedirectRefused);
     }
 }
