@@ -13,8 +13,8 @@ use super::key::KeyRing;
 use super::plan::Unit;
 use super::playlist::ByteRange;
 use super::slot::{Slot, Turn};
-use super::sniff::{MediaKind, SNIFF_BYTES};
-use crate::failure::{Failure, FailureKind, Result};
+use super::sniff::{self, MediaKind, SNIFF_BYTES};
+use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::{self, RequestHeaders, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -84,10 +84,13 @@ impl Fetcher {
         let mut assembler = Assembler::new(self.budget.clone(), decryptor);
         let mut first = true;
         while let Some(chunk) = response.chunk().await.map_err(|error| http::request_failure(&unit.url, &error))? {
+            if *received == 0 {
+                sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;
+            }
             *received += chunk.len() as u64;
             self.progress.add_bytes(chunk.len() as u64);
             self.metrics.received_bytes.inc_by(chunk.len() as u64);
-            let mut rest = body.take(&chunk)?;
+            let mut rest = body.take(&chunk).at(|| shown(&unit.url))?;
             loop {
                 rest = assembler.fill(rest);
                 if rest.is_empty() {
@@ -102,7 +105,7 @@ impl Fetcher {
             }
         }
         body.check_end(unit)?;
-        let block = assembler.finish()?;
+        let block = assembler.finish().at(|| shown(&unit.url))?;
         self.check(unit, &block, &mut first)?;
         if !block.bytes.is_empty() {
             slot.hand_over(block, &self.budget, turn).await;

@@ -30,7 +30,7 @@ use url::Url;
 use crate::config::{HlsSettings, HttpSettings};
 use crate::disk::beside;
 use crate::failure::{Context, Result};
-use crate::http::{self, RequestHeaders};
+use crate::http::{self, RequestHeaders, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use buffer::Budget;
@@ -109,18 +109,22 @@ impl Engine {
     /// What the playlist, the network or the disk failed with.
     pub async fn download(&self, request: &StreamRequest, stem: &Path, progress: &Arc<Progress>) -> Result<Tracks> {
         let stream = self.load_stream(request).await?;
-        let plan = |source: Source| {
-            let plan = Plan::new(source.playlist)?;
+        let plan = |what: &str, source: Source| {
+            let url = shown(&source.playlist.base);
+            let plan = Plan::new(source.playlist).at(|| format!("{what}: {url}"))?;
             let fingerprint = plan.fingerprint(&source.rendition);
             Ok((plan, fingerprint))
         };
-        let main_plan = plan(stream.main).at(|| "the playlist")?;
-        let audio_plan = stream.audio.map(plan).transpose().at(|| "the audio playlist")?;
+        let main_plan = plan("the playlist", stream.main)?;
+        let audio_plan = stream.audio.map(|audio| plan("the audio playlist", audio)).transpose()?;
         let duration_seconds = main_plan.0.duration_seconds();
         let main = self.track(request, main_plan, beside(stem, ".part"), progress);
         let audio = async {
             match audio_plan {
-                Some(plan) => self.track(request, plan, beside(stem, ".audio.part"), progress).await.map(Some),
+                Some(plan) => {
+                    let track = self.track(request, plan, beside(stem, ".audio.part"), progress).await;
+                    track.map(Some).at(|| "the audio")
+                }
                 None => Ok(None),
             }
         };

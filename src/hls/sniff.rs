@@ -55,11 +55,27 @@ impl MediaKind {
         }
         let visible = text.trim_ascii_start();
         if visible.starts_with(b"<") {
-            let start = String::from_utf8_lossy(&visible[..visible.len().min(40)]).into_owned();
-            return invalid(format!("an HTML or XML page came in place of media: {start:?}"));
+            return Err(page(visible));
         }
         invalid(format!("what came is not media; it begins with 0x{}", hex::encode(&bytes[..bytes.len().min(8)])))
     }
+}
+
+/// Refuses an answer that begins as a page does, before decryption makes garbage of it. Encrypted
+/// bytes begin so by chance once in 2^40 segments.
+///
+/// # Errors
+/// `segment_invalid`.
+pub fn refuse_page(bytes: &[u8]) -> Result<()> {
+    let visible = bytes.trim_ascii_start();
+    let begins_with = |text: &[u8]| visible.get(..text.len()).is_some_and(|start| start.eq_ignore_ascii_case(text));
+    let is_page = [&b"<!doctype"[..], b"<html", b"<?xml"].into_iter().any(begins_with);
+    if is_page { Err(page(visible)) } else { Ok(()) }
+}
+
+fn page(bytes: &[u8]) -> Failure {
+    let start = String::from_utf8_lossy(&bytes[..bytes.len().min(40)]).into_owned();
+    Failure::new(FailureKind::SegmentInvalid, format!("an HTML or XML page came in place of media: {start:?}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod faults;
+mod playlists;
+mod ranges;
 mod redirects;
+mod remux;
 mod run;
 mod shapes;

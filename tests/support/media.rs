@@ -277,6 +277,15 @@ pub fn duration_seconds(input: impl AsRef<OsStr>) -> f64 {
     text.trim().parse().unwrap_or_else(|_| panic!("no duration of {:?}: {text}", input.as_ref()))
 }
 
+/// When the first stream of each kind begins, in seconds.
+pub fn start_seconds(input: impl AsRef<OsStr>) -> HashMap<String, f64> {
+    let starts = tracks(input.as_ref()).into_iter().rev().filter_map(|track| {
+        let start = track["start_time"].as_str()?.parse().ok()?;
+        Some((track["codec_type"].as_str()?.to_owned(), start))
+    });
+    starts.collect()
+}
+
 /// The kinds of the streams in a file or URL, in their order: `["video", "audio"]`.
 pub fn track_kinds(input: impl AsRef<OsStr>) -> Vec<String> {
     let kinds = tracks(input.as_ref()).into_iter();
