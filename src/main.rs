@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
 use hauld::cli::{Cli, Command, check, demo, enqueue, fetch, inspect};
 use hauld::config::{Config, ConfigError, LogFormat, LogSettings};
 use hauld::failure::Result;
@@ -16,7 +15,7 @@ const EXIT_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     // clap exits with 2 on bad usage.
-    let cli = Cli::parse();
+    let cli = Cli::from_arguments();
     let loaded = match cli.command {
         Command::Fetch(_) | Command::Inspect(_) | Command::Demo => cli.config.load_without_default(),
         _ => cli.config.load(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::header::{HeaderName, HeaderValue};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -29,7 +30,8 @@ const TICK: Duration = Duration::from_millis(200);
 #[derive(Debug, Args)]
 pub struct FetchArguments {
     /// A playlist, or a course that the configured resolver knows
-    pub url: String,
+    #[arg(value_parser = crate::http::parse_url)]
+    pub url: Url,
     /// The file to write; for a course, the directory to put its folder into
     #[arg(short, long, value_name = "PATH")]
     pub output: PathBuf,
@@ -55,7 +57,10 @@ pub struct FetchArguments {
 
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("is not \"Name: value\"")?;
-    Ok((name.trim().to_owned(), value.trim().to_owned()))
+    let (name, value) = (name.trim(), value.trim());
+    HeaderName::try_from(name).map_err(|_| "what stands before the colon is not a header name")?;
+    HeaderValue::try_from(value).map_err(|_| "what stands behind the colon is not a header value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Downloads to disk; returns the path of what is finished.
@@ -63,7 +68,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// The one failure that ended it; nothing is left under a final name that is not whole.
 pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathBuf> {
-    let url = crate::http::parse_url(&arguments.url)?;
+    let url = &arguments.url;
     config.hls.quality = arguments.quality.unwrap_or(config.hls.quality);
     config.hls.concurrency = arguments.concurrency.map_or(config.hls.concurrency, usize::from);
     config.hls.max_requests = config.hls.max_requests.max(config.hls.concurrency);
@@ -82,8 +87,8 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
     let progress = Arc::new(Progress::default());
     let cancel = CancellationToken::new();
     let work = async {
-        if is_playlist(&url, &config) {
-            let headers = RequestHeaders::new(&url, &arguments.header, cookies)?;
+        if is_playlist(url, &config) {
+            let headers = RequestHeaders::new(url, &arguments.header, cookies)?;
             let target = Target::File(arguments.output.clone());
             make_parent(&arguments.output).await?;
             progress.set_items(1);
@@ -93,7 +98,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             progress.finish_item();
             return Ok(finished.path);
         }
-        let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(&url).await?;
+        let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
             for stream in lecture.stream.iter_mut().filter(|stream| stream.kind == StreamKind::Hls) {
                 stream.headers.extend(arguments.header.iter().cloned());
@@ -109,7 +114,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         _ = tokio::signal::ctrl_c() => Err(Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on")),
     };
     if arguments.json {
-        println!("{}", last_event(&url, &result, &progress.snapshot()));
+        println!("{}", last_event(url, &result, &progress.snapshot()));
     }
     result
 }

@@ -26,8 +26,8 @@ pub struct InspectArguments {
     #[arg(value_name = "URL|FILE")]
     pub playlist: String,
     /// What the URIs of a file are relative to
-    #[arg(long, value_name = "URL")]
-    pub base_url: Option<String>,
+    #[arg(long, value_name = "URL", value_parser = crate::http::parse_url)]
+    pub base_url: Option<Url>,
     /// For programs
     #[arg(long)]
     pub json: bool,
@@ -45,7 +45,7 @@ pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String>
         let engine = Engine::new(config.hls, &config.http, Metrics::new())?;
         engine.load_playlist(&StreamRequest { url: url.clone(), headers }, &url, &[]).await?
     } else {
-        let base = crate::http::parse_url(arguments.base_url.as_deref().unwrap_or(NO_BASE)).at(|| "--base-url")?;
+        let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
         let bytes =
             tokio::fs::read(text).await.map_err(|error| Failure::disk(format_args!("reading {text}"), error))?;
         let max_bytes = config.hls.max_playlist_bytes;

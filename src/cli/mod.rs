@@ -9,6 +9,7 @@ pub mod inspect;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError, Container};
@@ -24,6 +25,20 @@ pub struct Cli {
     pub config: ConfigArguments,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Reads the arguments of this process; ends it with status 2 when they are not understood.
+    pub fn from_arguments() -> Cli {
+        Cli::try_parse().unwrap_or_else(|mut error| {
+            let argument = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            let may_be_secret = ["URL", "--set", "--header"].iter().any(|name| argument.contains(name));
+            if error.kind() == ErrorKind::ValueValidation && may_be_secret {
+                error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
+            }
+            error.exit()
+        })
+    }
 }
 
 /// Where the configuration comes from.
