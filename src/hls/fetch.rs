@@ -60,7 +60,8 @@ impl Fetcher {
                     if attempt >= failure.kind.request_attempts(self.attempts) {
                         break Err(failure.at(format_args!("{} (attempt {attempt})", name(unit))));
                     }
-                    tracing::debug!(kind = failure.kind.name(), attempt, "{}: {failure}; trying again", name(unit));
+                    let kind = failure.kind.name();
+                    tracing::debug!(kind, request_attempt = attempt, "{}: {failure}; trying again", name(unit));
                     self.progress.take_back_bytes(received);
                     slot.start_over();
                     tokio::time::sleep(http::pause(attempt, failure.retry_after)).await;

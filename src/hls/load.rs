@@ -85,7 +85,8 @@ impl Engine {
             if attempt >= failure.kind.request_attempts(self.settings.segment_attempts) {
                 return Err(failure.at("the playlist"));
             }
-            tracing::debug!(kind = failure.kind.name(), attempt, "the playlist: {failure}; trying again");
+            let kind = failure.kind.name();
+            tracing::debug!(kind, request_attempt = attempt, "the playlist: {failure}; trying again");
             tokio::time::sleep(http::pause(attempt, failure.retry_after)).await;
             attempt += 1;
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 use super::fetch::Fetcher;
 use super::plan::{Plan, Unit};
@@ -70,10 +71,12 @@ pub async fn download(
 }
 
 fn spawn(fetchers: &mut JoinSet<()>, fetcher: Arc<Fetcher>, unit: Unit, slot: Arc<Slot>, turn: Turn) {
-    fetchers.spawn(async move {
+    let fetch = async move {
         let guard = FinishOnDrop(slot);
         fetcher.run(&unit, &guard.0, turn).await;
-    });
+    };
+    // In the span of its job: a line about a segment names the task.
+    fetchers.spawn(fetch.in_current_span());
 }
 
 /// A fetcher that panics must fail the download, not leave the writer waiting.
