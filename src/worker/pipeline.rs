@@ -145,7 +145,7 @@ impl Pipeline {
         cancel: &CancellationToken,
     ) -> Result<String> {
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
-        let course = self.resolver.resolve(&spec.course_url).await.at(|| "resolving the course")?;
+        let course = self.resolver.resolve(&spec.course_url).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let progress = Arc::new(Progress::default());
