@@ -1,0 +1,140 @@
+//! SIGTERM: stop taking, finish what fits, hand the rest back.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::backend::ENROLL;
+use crate::support::daemon::HOOK_TOKEN;
+use crate::support::{Daemon, http_client};
+use crate::world::{LIST, World, course_url, lecture_path, small};
+
+const STOPPING: &str = "stopping: no more jobs are taken";
+
+fn attempts(world: &World) -> String {
+    world.redis.cli(&["HGETALL", "{rq:queue:downloads}:hauld:attempts"])
+}
+
+/// Nothing of the instance is left behind in Redis.
+fn assert_signed_off(world: &World) {
+    assert_eq!(world.redis.cli(&["ZCARD", "{rq:queue:downloads}:hauld:leases"]), "0");
+    assert_eq!(world.redis.cli(&["HLEN", "{rq:queue:downloads}:hauld:instances"]), "0");
+}
+
+#[tokio::test]
+async fn a_job_that_fits_is_finished_and_nothing_is_taken_after_the_signal() {
+    let world = World::new();
+    let daemon = world.daemon().start().await;
+    let paths = world.publish(801, &small());
+    world.publish(802, &small());
+    let hold = world.origin.hold(&paths[1]);
+    world.push(801);
+    hold.wait_for(1).await;
+    daemon.sigterm();
+    daemon.wait_for_log(&[STOPPING]).await;
+    let later = world.push(802);
+    assert_eq!(daemon.admin("/readyz").map(|(status, _)| status), Some(503));
+    assert_eq!(daemon.admin("/livez").map(|(status, _)| status), Some(200));
+    hold.release();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(world.redis.task_field(801, "status"), "completed");
+    assert!(std::fs::read(lecture_path(&daemon, 801)).unwrap() == small().truth());
+    assert_eq!(world.redis.list(LIST), [later]);
+    assert_eq!((world.redis.task_field(802, "status"), world.origin.count("/802/*")), ("enrolled".into(), 0));
+    assert_signed_off(&world);
+}
+
+#[tokio::test]
+async fn jobs_that_do_not_fit_go_back_in_their_order_uncounted() {
+    let world = World::new();
+    let start = |jobs: i64| world.daemon().set("worker.jobs", jobs).set("worker.drain_seconds", 1).start();
+    let daemon = start(2).await;
+    let hold = world.origin.hold("/81*");
+    for task_id in 811..=813 {
+        world.publish(task_id, &small());
+    }
+    // Odd bytes, to see that nothing is rewritten on the way.
+    let odd = format!(r#" {{"taskId":811,"email":"a@b","courseUrl":"{}","new":[1,  2.0]}}  "#, course_url(811));
+    world.redis.set_task(811, "enrolled");
+    world.redis.cli(&["LPUSH", LIST, &odd]);
+    hold.wait_for(1).await;
+    let second = world.push(812);
+    hold.wait_for(2).await;
+    let third = world.push(813);
+    let signal = Instant::now();
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).await.code(), Some(0));
+    assert!(signal.elapsed() >= Duration::from_secs(1), "{:?}", signal.elapsed());
+    // The take end is on the right: the oldest comes first again.
+    assert_eq!(world.redis.list(LIST), [third, second, odd]);
+    assert_eq!((attempts(&world), world.redis.task_field(811, "status")), (String::new(), "enrolled".into()));
+    assert!(world.dead().is_empty());
+    assert_signed_off(&world);
+    let log = daemon.log_text();
+    assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+
+    hold.release();
+    let successor = start(1).await;
+    for task_id in 811..=813 {
+        world.redis.wait_for_task(task_id, "completed").await;
+        let task = format!("\"task_id\":{task_id},");
+        assert_eq!(successor.wait_for_log(&["task completed", &task]).await["attempt"], 1);
+    }
+    let order: Vec<_> = world.backend.finalize_calls().iter().map(|call| call.json()["task_id"].clone()).collect();
+    assert_eq!(order, [811, 812, 813]);
+}
+
+#[tokio::test]
+async fn a_second_signal_hands_back_at_once() {
+    let world = World::new();
+    let daemon = world.daemon().set("worker.drain_seconds", 600).start().await;
+    let paths = world.publish(821, &small());
+    let hold = world.origin.hold(&paths[0]);
+    let element = world.push(821);
+    hold.wait_for(1).await;
+    daemon.sigterm();
+    daemon.wait_for_log(&[STOPPING]).await;
+    assert!(daemon.exited().is_none());
+    let signal = Instant::now();
+    daemon.sigint();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).await.code(), Some(0));
+    assert!(signal.elapsed() < Duration::from_secs(4), "{:?}", signal.elapsed());
+    assert_eq!((world.redis.list(LIST), attempts(&world)), (vec![element], String::new()));
+    assert_signed_off(&world);
+}
+
+#[tokio::test]
+async fn the_hook_takes_no_new_order_but_ends_those_under_way() {
+    let world = World::new();
+    let daemon = world.daemon().hook().start().await;
+    let paths = world.publish(831, &small());
+    // A job that runs keeps the daemon in its drain.
+    let job = world.origin.hold(&paths[0]);
+    let running = world.push(831);
+    job.wait_for(1).await;
+    let enrollment = world.backend.origin.hold(ENROLL);
+    let order = tokio::spawn(post_order(&daemon, 832).send());
+    enrollment.wait_for(1).await;
+    daemon.sigterm();
+    daemon.wait_for_log(&[STOPPING]).await;
+    let refused = post_order(&daemon, 833).send().await;
+    assert!(refused.as_ref().is_err_and(reqwest::Error::is_connect), "{refused:?}");
+    enrollment.release();
+    let answer = order.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    let answer: serde_json::Value = answer.json().await.unwrap();
+    assert_eq!((&answer["queued"], &answer["tasks"][0]["status"]), (&json!(1), &json!("queued")));
+    let list = world.redis.list(LIST);
+    assert!(list.len() == 1 && list[0].contains("\"taskId\":832,"), "{list:?}");
+    assert_eq!(world.redis.task_field(832, "status"), "enrolled");
+    job.release();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(10)).await.code(), Some(0));
+    assert_eq!(world.redis.task_field(831, "status"), "completed");
+    assert!(!world.redis.list(LIST).contains(&running));
+}
+
+fn post_order(daemon: &Daemon, task_id: u64) -> reqwest::RequestBuilder {
+    let task = json!({"taskId": task_id, "email": "user@example.com", "courseUrl": course_url(task_id)});
+    let url = daemon.hook_url("/api/v1/orders");
+    http_client().post(url).bearer_auth(HOOK_TOKEN).json(&json!({"orderId": 41, "tasks": [task]}))
+}

@@ -1,0 +1,22 @@
+//! The real daemon at its job: `hauld run` against a real Redis, an origin that misbehaves, real
+//! streams.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod bad_elements;
+mod course;
+mod crash;
+mod drain;
+mod failures;
+mod ffmpeg;
+mod gate;
+mod orders;
+mod outages;
+mod producers;
+mod progress;
+mod retries;
+mod secrets;
+mod sharing;
+mod world;

@@ -1,0 +1,97 @@
+//! No secret is ever shown: neither in a log at its most talkative, nor in what is reported.
+
+use crate::support::backend::FINALIZE;
+use crate::support::daemon::{HOOK_TOKEN, SECRET};
+use crate::support::origin::Reply;
+use crate::support::{Fault, Lecture, Manifest, Publish, RedisServer, http_client};
+use crate::world::{World, folder, small};
+
+const CATALOG_TOKEN: &str = "catalog-token-of-the-tests";
+const SIGNATURE: &str = "signature-of-the-tests";
+const REFERER: &str = "header-secret-of-the-tests";
+const COURSE_TOKEN: &str = "course-token-of-the-tests";
+const PASSWORD: &str = "password-of-the-tests";
+const WRONG_TOKEN: &str = "wrong-token-of-the-tests";
+
+fn course_url(task_id: u64) -> String {
+    format!("https://learn.example.com/course/{task_id}/?token={COURSE_TOKEN}")
+}
+
+fn push(world: &World, task_id: u64, lecture: Lecture) {
+    world.catalog.course(&course_url(task_id), &Manifest::new(&folder(task_id)).section("Start", [lecture]));
+    world.redis.set_task(task_id, "enrolled");
+    world.redis.push_job(task_id, &course_url(task_id));
+}
+
+#[tokio::test]
+async fn not_in_success_and_not_in_failure() {
+    let world = World::on(RedisServer::start());
+    world.redis.cli(&["ACL", "SETUSER", "worker", "on", &format!(">{PASSWORD}"), "~*", "&*", "+@all"]);
+    world.catalog.require_token(CATALOG_TOKEN);
+    let subscription = world.redis.subscribe("*");
+    let url = format!("redis://worker:{PASSWORD}@127.0.0.1:{}/0", world.redis.port());
+    let settings = world.daemon().catalog_token(CATALOG_TOKEN).hook().set("redis.url", url);
+    let daemon = settings.set("hls.segment_attempts", 2).set("queue.max_attempts", 2).start().await;
+
+    let query = format!("Policy=x&Signature={SIGNATURE}");
+    let signed = |base: &str| Publish::of(&small()).encrypted().signed(&query).at(&world.origin, base);
+    let with_query = |url: &str| format!("{url}?{query}");
+    let lecture = |url: &str| {
+        Lecture::new("Only").stream_with_headers(&with_query(url), &[("Referer", REFERER), ("X-Token", REFERER)])
+    };
+    let good = signed("/1");
+    world.origin.fault(&good.segment_paths[1], Fault::Status(503).times(1));
+    push(&world, 3001, lecture(&good.url));
+    // Failures whose messages want to show URLs: of playlists, segments, keys, captions, the catalogue.
+    push(&world, 3002, lecture(&world.origin.url("/gone.m3u8")));
+    let (cut, keyless, html) = (signed("/3"), signed("/4"), signed("/5"));
+    world.origin.fault(&cut.segment_paths[0], Fault::CutAt(10));
+    push(&world, 3003, lecture(&cut.url));
+    world.origin.fault(&keyless.key_paths[0], Fault::Status(403));
+    push(&world, 3004, lecture(&keyless.url));
+    world.origin.fault(&html.playlist_path, Fault::Html);
+    push(&world, 3005, lecture(&html.url));
+    push(&world, 3006, Lecture::new("Only").caption("en", &with_query(&world.origin.url("/gone.vtt"))));
+    // A course that the catalogue does not know, and one whose answer repeats what it was asked.
+    world.redis.set_task(3007, "enrolled");
+    world.redis.push_job(3007, &course_url(3007));
+    let wrong =
+        serde_json::json!({"title": 7, "sections": [{"lectures": [{"stream": {"url": format!("ftp://h/?{query}")}}]}]});
+    world.catalog.course_json(&course_url(3008), wrong);
+    world.redis.set_task(3008, "enrolled");
+    world.redis.push_job(3008, &course_url(3008));
+    // A backend that repeats the secret in its refusal.
+    let refusal = Reply::ok("text/plain", format!("bad key {SECRET}")).with_status(400);
+    world.backend.origin.fault(FINALIZE, Fault::Instead(refusal).times(1));
+    let orders = daemon.hook_url("/api/v1/orders");
+    let _ = http_client().post(orders).bearer_auth(WRONG_TOKEN).body("{}").send().await.unwrap();
+
+    world.redis.wait_for_task(3001, "completed").await;
+    for task_id in 3002..=3008 {
+        world.redis.wait_for_task(task_id, "failed").await;
+        world.dead_of(task_id).await;
+    }
+    daemon.sigterm();
+    assert!(daemon.wait_exit(std::time::Duration::from_secs(10)).await.success());
+
+    let requests = world.origin.requests_for(&good.segment_paths[0]);
+    assert_eq!(requests[0].query("Signature").as_deref(), Some(SIGNATURE), "the query is needed all the same");
+    assert_eq!(requests[0].header("X-Token"), Some(REFERER));
+    let error_logs: Vec<String> = (3001..=3008).map(|task_id| world.redis.task_field(task_id, "error_log")).collect();
+    let reasons: Vec<String> = world.dead().iter().map(|envelope| envelope["message"].to_string()).collect();
+    // Elements are kept verbatim; everything else on Redis that we wrote is looked at.
+    let told: Vec<String> = subscription.messages().into_iter().map(|message| message.payload).collect();
+    let places = [
+        ("log", daemon.log_text()),
+        ("error_log", error_logs.join("\n")),
+        ("dead list", reasons.join("\n")),
+        ("events", told.join("\n")),
+    ];
+    for (place, text) in &places {
+        for secret in [SECRET, HOOK_TOKEN, CATALOG_TOKEN, SIGNATURE, REFERER, COURSE_TOKEN, PASSWORD, WRONG_TOKEN] {
+            let line = text.lines().find(|line| line.contains(secret));
+            assert!(line.is_none(), "{secret} in the {place}: {line:?}");
+        }
+    }
+    assert!(places[0].1.contains("[secret]"), "the refusal is shown without it");
+}
