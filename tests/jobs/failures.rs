@@ -106,7 +106,7 @@ fn cases(world: &World) -> Vec<Case> {
 
     cases.segment("segment_invalid", "HTML", Fault::Html);
     cases.segment("segment_invalid", "empty", Fault::Empty);
-    cases.segment("body_truncated", "bytes", Fault::CutAt(1000));
+    cases.segment("body_truncated", "end of file", Fault::CutAt(1000));
     cases.segment("decryption_failed", "16", Fault::Body(Bytes::from(vec![7; 1001])));
     cases.segment("decryption_failed", "padding", Fault::Body(Bytes::from(vec![7; 1600])));
     cases.segment("not_found", "seg0001.ts", Fault::Status(404));
@@ -136,6 +136,9 @@ async fn assert_failed(world: &World, daemon: &Daemon, case: &Case) {
     assert_eq!((&envelope["attempts"], &error_log["attempts"]), (&json!(attempts), &json!(attempts)), "{what}");
     assert_eq!(error_log["message"], envelope["message"], "{what}");
     assert!(error_log["message"].as_str().unwrap().contains(says), "{says:?} in {what}");
+    let host = world.origin.url("/");
+    let is_media = !["catalog", "course", "manifest", "job"].iter().any(|start| kind.starts_with(start));
+    assert!(!is_media || error_log["message"].as_str().unwrap().contains(&host), "no URL in {what}");
     assert!(!error_log["message"].as_str().unwrap().contains("resolving the course: resolving"), "{what}");
     let complaints = complaints(daemon, *task_id);
     assert_eq!(complaints.len() as u64, *attempts, "{what}\n{complaints:#?}");
