@@ -107,12 +107,15 @@ impl FileFetch<'_> {
         let mut attempt = 1;
         let size = loop {
             let before = transfer.counted.unwrap_or_default();
-            let failure = match transfer.attempt().await {
+            let (failure, attempts) = match transfer.attempt().await {
                 Ok(size) => break size,
-                Err(Attempt::Failed(failure)) => failure,
+                Err(Attempt::Failed(failure)) => {
+                    let attempts = failure.kind.request_attempts(self.limits.attempts);
+                    (failure, attempts)
+                }
                 Err(Attempt::StartOver(failure)) => {
                     disk::remove(&meta).await?;
-                    failure
+                    (failure, self.limits.attempts)
                 }
             };
             if transfer.counted.unwrap_or_default() >= before + WORTHWHILE_BYTES {
@@ -120,7 +123,7 @@ impl FileFetch<'_> {
             }
             // Beyond the longest pause that a server can impose, the job as a whole waits.
             let too_long = failure.retry_after.is_some_and(|asked| asked > LONGEST_PAUSE);
-            if attempt >= failure.kind.request_attempts(self.limits.attempts) || too_long {
+            if attempt >= attempts || too_long {
                 return Err(failure);
             }
             let pause = pause(attempt, failure.retry_after);

@@ -246,6 +246,11 @@ async fn trouble_is_tried_again_and_refusals_are_not() {
     assert_eq!(world.fetch().await.unwrap(), 10);
     assert_eq!(world.requests().len(), 3);
 
+    // What seldom passes by itself gets a second request.
+    let world = World::new(|_, _| reply("404 Not Found", "content-length: 0", "")).await;
+    assert_eq!(world.fetch().await.unwrap_err().kind, FailureKind::NotFound);
+    assert_eq!(world.requests().len(), 2);
+
     let once: [(Script, FailureKind); 5] = [
         (|_, _| reply("403 Forbidden", "content-length: 0", ""), FailureKind::LinkExpired),
         (|_, _| reply("204 No Content", "x: y", ""), FailureKind::HttpRejected),
