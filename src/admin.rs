@@ -179,7 +179,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut server = RedisServer::start().await;
         let (base, _) = start(directory.path(), redis_ping(server.connection())).await;
-        let all_is_well = json!({"redis": {"ok": true}, "staging": {"ok": true}, "draining": {"ok": true}});
+        let all_is_well =
+            json!({"started": {"ok": true}, "redis": {"ok": true}, "staging": {"ok": true}, "draining": {"ok": true}});
         assert_eq!(readiness(&base).await, (200, json!({"ready": true, "checks": all_is_well})));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the check leaves nothing behind");
         server.kill();
