@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionManager;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use dead::DeadEnvelope;
@@ -29,7 +29,7 @@ pub use take::Taker;
 pub use view::{Depths, QueueView};
 
 use crate::config::{QueueSettings, RedisSettings};
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::Metrics;
 use crate::redis_client;
@@ -62,6 +62,18 @@ struct Shared {
     delayed: Notify,
     /// When the sweeping loop last came round, whether or not Redis answered.
     last_round: Mutex<Instant>,
+    /// Jobs that the sweep has put on the dead list.
+    crashed: mpsc::UnboundedSender<Crashed>,
+    crashed_receiver: Mutex<Option<mpsc::UnboundedReceiver<Crashed>>>,
+}
+
+/// A job that a sweep has given up, because too many instances died while they held it.
+#[derive(Debug)]
+pub struct Crashed {
+    pub spec: JobSpec,
+    /// Attempts that had come to an end of their own.
+    pub attempts: u32,
+    pub failure: Failure,
 }
 
 /// An element in hand, as a job.
@@ -112,6 +124,7 @@ impl Queue {
         let lease = registered.map_err(|error| redis_client::failure("registering this instance", &error))?;
         let link = Link::new("commands", metrics.clone());
         link.answered();
+        let (crashed, crashed_receiver) = mpsc::unbounded_channel();
         let shared = Shared {
             settings: settings.clone(),
             instance_name: instance_name.to_owned(),
@@ -125,6 +138,8 @@ impl Queue {
             lease: watch::Sender::new(Arc::new(lease)),
             delayed: Notify::new(),
             last_round: Mutex::new(Instant::now()),
+            crashed,
+            crashed_receiver: Mutex::new(Some(crashed_receiver)),
         };
         Ok(Queue { shared: Arc::new(shared) })
     }
@@ -144,6 +159,11 @@ impl Queue {
     /// outage of Redis does not stop the loop.
     pub fn silence(&self) -> Duration {
         self.shared.last_round.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// The jobs that this instance's sweeps give up; `None` when somebody has them already.
+    pub fn crashed(&self) -> Option<mpsc::UnboundedReceiver<Crashed>> {
+        self.shared.crashed_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The settings it was connected with.

@@ -1,6 +1,7 @@
 //! The sweep, made by every instance: renew the own lease, bring back delayed elements that are
 //! due, take back what dead instances held, count.
 
+use std::collections::HashMap;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tracing::warn;
 use super::keys::TOMBSTONE;
 use super::lease::Lease;
 use super::link::Backoff;
-use super::{DeadEnvelope, Queue};
+use super::{Crashed, DeadEnvelope, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::StateLabel;
@@ -146,17 +147,26 @@ impl Queue {
                 shared.settings.max_crashes
             ),
         );
+        let mut attempts_of = HashMap::new();
         for element in elements {
             let element = Element(element);
             let task_id = JobSpec::task_id_of(&element).map(|id| id.to_string()).unwrap_or_default();
             let attempts: Option<u32> = commands.hget(&keys.attempts, &task_id).await?;
             let envelope = DeadEnvelope::new(&element, &crashed, attempts.unwrap_or(0), &own.instance);
             call.arg(&element.0).arg(task_id).arg(envelope.to_json());
+            attempts_of.insert(element.0, attempts.unwrap_or(0));
         }
-        let (returned, killed): (i64, u64) = call.invoke_async(&mut commands).await?;
+        let (returned, killed): (i64, Vec<Vec<u8>>) = call.invoke_async(&mut commands).await?;
         let Ok(returned) = u64::try_from(returned) else { return Ok(()) };
-        shared.metrics.reaped.inc_by(returned + killed);
-        warn!(dead_instance = instance, returned, killed, "took back what a dead instance held");
+        shared.metrics.reaped.inc_by(returned + killed.len() as u64);
+        warn!(dead_instance = instance, returned, killed = killed.len(), "took back what a dead instance held");
+        for element in killed {
+            let attempts = attempts_of.get(&element).copied().unwrap_or(0);
+            // Only jobs run, so only jobs kill; and without a pool nobody wants to know.
+            if let Ok(spec) = JobSpec::parse(&Element(element)) {
+                let _ = shared.crashed.send(Crashed { spec, attempts, failure: crashed.clone() });
+            }
+        }
         Ok(())
     }
 

@@ -59,8 +59,8 @@ impl JobRunner for Pipeline {
         }
     }
 
-    async fn gave_up(&self, job: &Leased, failure: &Failure) {
-        self.give_up(job, &Trail::default(), failure).await;
+    async fn gave_up(&self, spec: &JobSpec, attempts: u32, failure: &Failure) {
+        self.give_up(spec, attempts, &Trail::default(), failure).await;
     }
 
     async fn settled(&self, job: &Leased) {
@@ -200,7 +200,7 @@ impl Pipeline {
                     job.attempt,
                     failure.kind.meaning()
                 );
-                self.give_up(job, trail, &failure).await;
+                self.give_up(spec, job.attempt, trail, &failure).await;
             }
             // The pool, which has stopped the job, says why.
             Outcome::HandBack | Outcome::Abandoned | Outcome::Done => tracing::debug!(kind, "{failure}"),
@@ -209,24 +209,24 @@ impl Pipeline {
     }
 
     /// Tells store and watchers that the task has failed for good.
-    async fn give_up(&self, job: &Leased, trail: &Trail, failure: &Failure) {
+    async fn give_up(&self, spec: &JobSpec, attempts: u32, trail: &Trail, failure: &Failure) {
         let error_log = serde_json::json!({
             "kind": failure.kind.name(),
             "message": failure.message,
-            "attempts": job.attempt,
+            "attempts": attempts,
             "failedAt": jiff::Timestamp::now().to_string(),
         });
         // The gate may have refused the job before anything was known of the task.
-        let record = self.store.read(job.spec.task_id).await.ok().flatten();
+        let record = self.store.read(spec.task_id).await.ok().flatten();
         let stored = record.as_ref().map(|record| record.status.as_str());
         if stored == Some(FinalStatus::Completed.name()) {
             tracing::warn!("the task was completed before and stays so: the customer has the course");
             return;
         }
-        self.finish(&job.spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
+        self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
-        self.events.status(job.spec.task_id, order_id, "failed", previous, &failure.message).await;
+        self.events.status(spec.task_id, order_id, "failed", previous, &failure.message).await;
     }
 
     /// Writes the end of the task. A store that is away for long does not hold the job: the row can

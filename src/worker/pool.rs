@@ -13,9 +13,9 @@ use tracing::{Instrument, error, error_span, info, warn};
 use super::settle;
 use crate::config::WorkerSettings;
 use crate::failure::{Failure, FailureKind};
-use crate::job::Outcome;
+use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
-use crate::queue::{Leased, Queue};
+use crate::queue::{Crashed, Leased, Queue};
 
 /// How long a cancelled job may take to come to its end before it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -35,9 +35,10 @@ pub trait JobRunner: Send + Sync {
     /// later.
     async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome;
 
-    /// The pool itself ends the job for good (its time was over, or the runner panicked, in the
-    /// last attempt): tell the backend, as `run` does before it answers [`Outcome::Dead`].
-    async fn gave_up(&self, _job: &Leased, _failure: &Failure) {}
+    /// The pool itself ends the job for good, after so many attempts (its time was over, the runner
+    /// panicked, or it took its instance down too often): tell the backend, as `run` does before it
+    /// answers [`Outcome::Dead`].
+    async fn gave_up(&self, _spec: &JobSpec, _attempts: u32, _failure: &Failure) {}
 
     /// The job is settled as `done`: what was kept for another attempt can go.
     async fn settled(&self, _job: &Leased) {}
@@ -75,6 +76,7 @@ pub async fn run(
         job_timeout: settings.job_timeout,
         interrupt: CancellationToken::new(),
     });
+    let teller = AbortOnDropHandle::new(tokio::spawn(pool.clone().tell_of_crashed()));
     let jobs = TaskTracker::new();
     let no_more = CancellationToken::new();
     let taker = tokio::spawn(take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()));
@@ -106,6 +108,7 @@ pub async fn run(
     }
     end_sweeping.cancel();
     let _ = sweeper.await;
+    drop(teller);
     match timeout(CLOSE_LIMIT, queue.close()).await {
         Ok(returned) => info!(returned, "stopped"),
         Err(_) => warn!("stopped without Redis: the other instances take back what was claimed"),
@@ -235,15 +238,36 @@ impl Pool {
             if self.queue.confirm(leased).await.is_err() {
                 return Outcome::Abandoned;
             }
-            // In a task of its own: a panic or a hang in it must not keep the element from its end.
-            let (runner, leased, failure) = (self.runner.clone(), leased.clone(), failure.clone());
-            let told = async move { runner.gave_up(&leased, &failure).await };
-            let mut told = AbortOnDropHandle::new(tokio::spawn(told.in_current_span()));
-            if !matches!(timeout(GAVE_UP_LIMIT, &mut told).await, Ok(Ok(()))) {
-                error!("the backend could not be told that the job has failed for good");
-            }
+            self.tell(leased.spec.clone(), leased.attempt, failure.clone()).await;
         }
         outcome
+    }
+
+    /// Tells the backend of a job that has failed for good. In a task of its own: a panic or a hang
+    /// in it must not keep the element from its end.
+    async fn tell(&self, spec: JobSpec, attempts: u32, failure: Failure) {
+        let runner = self.runner.clone();
+        let told = async move { runner.gave_up(&spec, attempts, &failure).await };
+        let mut told = AbortOnDropHandle::new(tokio::spawn(told.in_current_span()));
+        if !matches!(timeout(GAVE_UP_LIMIT, &mut told).await, Ok(Ok(()))) {
+            error!("the backend could not be told that the job has failed for good");
+        }
+    }
+
+    /// Tells of each job that a sweep of this instance gives up.
+    async fn tell_of_crashed(self: Arc<Self>) {
+        let Some(mut crashed) = self.queue.crashed() else { return };
+        while let Some(Crashed { spec, attempts, failure }) = crashed.recv().await {
+            let span = error_span!("job", task_id = spec.task_id.get());
+            async {
+                self.metrics.job_failed(&failure);
+                error!(kind = failure.kind.name(), "task failed: {failure} ({})", failure.kind.meaning());
+                self.count("dead");
+                self.tell(spec, attempts, failure).await;
+            }
+            .instrument(span)
+            .await;
+        }
     }
 
     fn count(&self, outcome: &'static str) {

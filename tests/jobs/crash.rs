@@ -74,6 +74,7 @@ async fn after_a_kill_only_what_was_in_flight_is_asked_for_again() {
 async fn an_element_that_takes_its_worker_down_three_times_is_given_up() {
     let world = World::new();
     let paths = world.publish(702, &crate::world::small());
+    let subscription = world.redis.subscribe("task:702:status");
     let hold = world.origin.hold(&paths[0]);
     let element = world.push(702);
     for life in 1..=3 {
@@ -85,5 +86,15 @@ async fn an_element_that_takes_its_worker_down_three_times_is_given_up() {
     let envelope = world.dead_of(702).await;
     assert_eq!((&envelope["kind"], &envelope["element"]), (&"worker_crashed".into(), &element.into()));
     assert_eq!(world.origin.count(&paths[0]), 3);
-    drop((daemon, hold));
+    // Told like any other failure.
+    world.redis.wait_for_task(702, "failed").await;
+    let error_log = world.error_log(702);
+    assert_eq!((&error_log["kind"], &error_log["message"]), (&"worker_crashed".into(), &envelope["message"]));
+    let line = daemon.wait_for_log(&["\"level\":\"ERROR\"", "\"task_id\":702"]).await;
+    assert_eq!(line["kind"], "worker_crashed");
+    let told = || subscription.json("task:702:status").into_iter().any(|event| event["newStatus"] == "failed");
+    wait::until("the watchers are told", LIMIT, || told().then_some(())).await;
+    assert_eq!(daemon.metric("hauld_job_failures_total{kind=\"worker_crashed\"}"), Some(1.0));
+    assert_eq!(daemon.metric("hauld_jobs_total{outcome=\"dead\"}"), Some(1.0));
+    drop(hold);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hauld::config::WorkerSettings;
 use hauld::failure::{Failure, FailureKind};
-use hauld::job::Outcome;
+use hauld::job::{JobSpec, Outcome};
 use hauld::metrics::{KindLabel, Metrics, OutcomeLabel};
 use hauld::queue::{Leased, Queue};
 use hauld::worker::{self, JobRunner};
@@ -85,8 +85,8 @@ impl JobRunner for Runner {
         outcome
     }
 
-    async fn gave_up(&self, job: &Leased, failure: &Failure) {
-        self.gave_up.lock().unwrap().push((job.spec.task_id.get(), failure.kind));
+    async fn gave_up(&self, spec: &JobSpec, _attempts: u32, failure: &Failure) {
+        self.gave_up.lock().unwrap().push((spec.task_id.get(), failure.kind));
     }
 }
 

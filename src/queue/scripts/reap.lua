@@ -4,11 +4,11 @@
 --      7 crashes  8 counts  9 instances  10 sweeps
 -- ARGV 1 dead instance  2 crashes that are too many  3 life of the tombstone (s)
 --      then for each element: element, task id or '', envelope for the dead list
--- Returns {elements put back, elements killed}, or {-1, 0} when the instance is not dead.
+-- Returns {number of elements put back, elements killed}, or {-1, {}} when the instance is not dead.
 
 local expiry = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
 if not expiry or expiry > now or now < tonumber(redis.call('HGET', KEYS[10], 'grace') or 0) then
-    return {-1, 0}
+    return {-1, {}}
 end
 redis.call('HDEL', KEYS[9], '')
 
@@ -19,7 +19,7 @@ for index = 4, #ARGV, 3 do
 end
 
 -- From the newest to the oldest, so that the oldest ends up where it is taken first.
-local returned, killed = 0, 0
+local returned, killed = 0, {}
 for _ = 1, redis.call('LLEN', KEYS[2]) do
     local element = redis.call('LINDEX', KEYS[2], 0)
     local id = redis.sha1hex(element)
@@ -30,7 +30,7 @@ for _ = 1, redis.call('LLEN', KEYS[2]) do
         redis.call('LPOP', KEYS[2])
         redis.call('HDEL', KEYS[7], id)
         redis.call('HDEL', KEYS[6], tasks[element])
-        killed = killed + 1
+        killed[#killed + 1] = element
     else
         redis.call('LMOVE', KEYS[2], KEYS[4], 'LEFT', 'RIGHT')
         returned = returned + 1
@@ -38,8 +38,8 @@ for _ = 1, redis.call('LLEN', KEYS[2]) do
 end
 
 -- Last, so that an error above leaves the lease for the next sweep.
-redis.call('HINCRBY', KEYS[8], 'reaped', returned + killed)
-redis.call('HINCRBY', KEYS[8], 'dead', killed)
+redis.call('HINCRBY', KEYS[8], 'reaped', returned + #killed)
+redis.call('HINCRBY', KEYS[8], 'dead', #killed)
 redis.call('ZREM', KEYS[1], ARGV[1])
 redis.call('HDEL', KEYS[9], ARGV[1])
 redis.call('DEL', KEYS[3])
