@@ -92,8 +92,9 @@ async fn waiting_ends_after_15_seconds_or_soon_after_the_enrollment() {
     assert_eq!(world.origin.count("/511/*"), 0);
     world.redis.set_task(511, "enrolled");
     let enrolled = Instant::now();
-    world.redis.wait_for_task(511, "completed").await;
+    world.origin.wait_for_request("/511/*", 1).await;
     assert!(enrolled.elapsed() < Duration::from_millis(2500), "{:?} after the enrollment", enrolled.elapsed());
+    world.redis.wait_for_task(511, "completed").await;
     assert!(std::fs::read(lecture_path(&daemon, 511)).unwrap() == small().truth());
 
     for (task_id, element) in &waiting {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::daemon::{HOOK_TOKEN, tree};
-use crate::support::{Daemon, http_client};
+use crate::support::{Daemon, http_client, wait};
 use crate::world::{LIST, World, course_url, folder, lecture_path, small};
 
 fn task(task_id: u64) -> Value {
@@ -50,8 +50,11 @@ async fn a_mixed_order_delivers_what_is_enrolled() {
     for body in &bodies {
         assert_eq!((&body["email"], body["urls"].as_array().map(Vec::len)), (&json!("user@example.com"), Some(1)));
     }
-    let told = subscription.json("order:41:status");
-    assert_eq!(told.iter().filter(|event| event["newStatus"] == "completed").count(), 2, "{told:?}");
+    wait::until("the watchers of the order are told", std::time::Duration::from_secs(10), || {
+        let told = subscription.json("order:41:status");
+        (told.iter().filter(|event| event["newStatus"] == "completed").count() == 2).then_some(())
+    })
+    .await;
     for parts in [
         ["order: enrollment is done", "\"total\":4,\"enrolled\":2,\"failed\":2"],
         ["order: queueing is done", "\"enrolled\":2,\"queued\":2,\"queue_failures\":0"],

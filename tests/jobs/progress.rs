@@ -52,7 +52,7 @@ async fn every_field_on_both_channels_and_percent_never_falls() {
         hold.release();
     }
     world.redis.wait_for_task(TASK, "completed").await;
-    let completed = || subscription.json("task:43:status").iter().any(|event| event["newStatus"] == "completed");
+    let completed = || subscription.json("order:41:status").iter().any(|event| event["newStatus"] == "completed");
     wait::until("completed is told", LIMIT, || completed().then_some(())).await;
 
     let events = subscription.json("task:43:progress");

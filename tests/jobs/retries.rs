@@ -28,11 +28,11 @@ async fn what_passes_by_itself_is_tried_again() {
     assert_eq!(daemon.wait_for_log(&["task completed"]).await["attempt"], 3);
     assert!(std::fs::read(lecture_path(&daemon, 601)).unwrap() == small().truth());
     assert_eq!(world.redis.task_field(601, "error_log"), "");
-    let told: Vec<_> = subscription
-        .json("task:601:status")
-        .iter()
-        .map(|event| event["newStatus"].as_str().unwrap().to_owned())
-        .collect();
+    let told = wait::until("the watchers are told", Duration::from_secs(10), || {
+        let events = subscription.json("task:601:status");
+        (events.last()?["newStatus"] == "completed").then_some(events)
+    });
+    let told: Vec<_> = told.await.iter().map(|event| event["newStatus"].clone()).collect();
     let expected = ["downloading", "retrying", "downloading", "retrying", "downloading", "uploading", "completed"];
     assert_eq!(told, expected);
     assert_eq!(daemon.metric("hauld_jobs_total{outcome=\"retry\"}"), Some(2.0));
