@@ -220,7 +220,7 @@ impl Pipeline {
         let record = self.store.read(spec.task_id).await.ok().flatten();
         let stored = record.as_ref().map(|record| record.status.as_str());
         if stored == Some(FinalStatus::Completed.name()) {
-            tracing::warn!("the task was completed before and stays so: the customer has the course");
+            tracing::info!("the task was completed before and stays so: the customer has the course");
             return;
         }
         self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;

@@ -149,7 +149,10 @@ async fn assert_failed(world: &World, daemon: &Daemon, case: &Case) {
     }
     assert_eq!(complaints.last().unwrap()["level"], "ERROR");
     for left in tree(&daemon.task_directory(*task_id)) {
-        assert!([".part", ".journal", ".meta"].iter().any(|suffix| left.ends_with(suffix)), "{what}\n{left}");
+        assert!(
+            [".part", ".journal", ".meta", ".course"].iter().any(|suffix| left.ends_with(suffix)),
+            "{what}\n{left}"
+        );
     }
 }
 

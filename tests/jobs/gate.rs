@@ -58,14 +58,16 @@ async fn final_statuses_are_judged_at_once() {
     assert_refused(&world, &daemon, 503, &nonsense, "unexpected_status", "unexpected status").await;
     assert_error_log(&world, 503, "unexpected_status");
 
-    // The customer has the course: the second element must not take that back.
+    // The customer has the course: the second element must not take that back, and nobody is told
+    // that the task has failed.
     let completed = submit(&world, 504, Some("completed"));
     assert_refused(&world, &daemon, 504, &completed, "unexpected_status", "unexpected status").await;
     assert_eq!(world.redis.task_field(504, "status"), "completed");
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
 
-    let told = || subscription.json("task:504:status").into_iter().find(|event| event["newStatus"] == "failed");
-    wait::until("the watchers of 504 are told", Duration::from_secs(5), told).await;
+    let told = || subscription.json("task:503:status").into_iter().find(|event| event["newStatus"] == "failed");
+    wait::until("the watchers of 503 are told", Duration::from_secs(5), told).await;
+    assert_eq!(subscription.json("task:504:status"), Vec::<serde_json::Value>::new());
     let told = subscription.json("task:501:status");
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((&told[0]["newStatus"], &told[0]["previousStatus"]), (&"failed".into(), &"failed".into()));
