@@ -98,6 +98,8 @@ impl StreamDownload {
             None => self.publish(&tracks, target).await?,
         };
         clean_up(stem).await?;
+        // Until here nobody else may open the parts.
+        drop(tracks);
         Ok(finished)
     }
 
