@@ -30,8 +30,8 @@ pub struct Fetcher {
     pub budget: Budget,
     /// Requests in flight for the whole process.
     pub process_requests: Arc<Semaphore>,
-    /// Requests in flight for this track.
-    pub track_requests: Semaphore,
+    /// Requests in flight for this stream, picture and sound together.
+    pub stream_requests: Arc<Semaphore>,
     /// Attempts at one unit.
     pub attempts: u32,
     pub keys: KeyRing,
@@ -47,7 +47,7 @@ impl Fetcher {
         // The head of the file takes no permit that others hold while they wait for it.
         let mut mine = turn.clone();
         let _permits = tokio::select! {
-            permits = async { (self.track_requests.acquire().await, self.process_requests.acquire().await) } => Some(permits),
+            permits = async { (self.stream_requests.acquire().await, self.process_requests.acquire().await) } => Some(permits),
             () = mine.come() => None,
         };
         let mut attempt = 1;

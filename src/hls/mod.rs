@@ -118,11 +118,12 @@ impl Engine {
         let main_plan = plan("the playlist", stream.main)?;
         let audio_plan = stream.audio.map(|audio| plan("the audio playlist", audio)).transpose()?;
         let duration_seconds = main_plan.0.duration_seconds();
-        let main = self.track(request, main_plan, beside(stem, ".part"), progress);
+        let requests = Arc::new(Semaphore::new(self.settings.concurrency));
+        let main = self.track(request, main_plan, beside(stem, ".part"), &requests, progress);
         let audio = async {
             match audio_plan {
                 Some(plan) => {
-                    let track = self.track(request, plan, beside(stem, ".audio.part"), progress).await;
+                    let track = self.track(request, plan, beside(stem, ".audio.part"), &requests, progress).await;
                     track.map(Some).at(|| "the audio")
                 }
                 None => Ok(None),
@@ -137,6 +138,7 @@ impl Engine {
         request: &StreamRequest,
         (plan, fingerprint): (Plan, String),
         part: PathBuf,
+        requests: &Arc<Semaphore>,
         progress: &Arc<Progress>,
     ) -> Result<Track> {
         let kind = if plan.is_fragmented_mp4() { OnceLock::from(MediaKind::FragmentedMp4) } else { OnceLock::new() };
@@ -145,7 +147,7 @@ impl Engine {
             headers: request.headers.clone(),
             budget: self.budget.clone(),
             process_requests: self.requests.clone(),
-            track_requests: Semaphore::new(self.settings.concurrency),
+            stream_requests: requests.clone(),
             attempts: self.settings.segment_attempts,
             keys: Default::default(),
             kind,

@@ -108,9 +108,10 @@ impl Running {
         self.end()
     }
 
-    /// Whether it runs.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().expect("waiting for a child").is_none()
+    /// Whether it has this file open, under whatever name it has now.
+    pub fn has_open(&self, path: &Path) -> bool {
+        let Ok(entries) = std::fs::read_dir(format!("/proc/{}/fd", self.pid())) else { return false };
+        entries.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path))
     }
 
     /// Peak of the memory that it has had, in KiB.

@@ -1,0 +1,104 @@
+//! Requests in flight, bytes in memory: bounded, whatever the stream.
+
+use std::time::Duration;
+
+use crate::run::{Workspace, run, start};
+use crate::support::media::{self, Container};
+use crate::support::publish::publish_separate_audio;
+use crate::support::{Fault, Origin, Publish, wait};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn requests_in_flight_are_bounded() {
+    for concurrency in [1, 3, 8] {
+        let (origin, space) = (Origin::start(), Workspace::new());
+        let published = Publish::of(&media::synthetic(40, 5000)).encrypted().rotating_keys(5).at(&origin, "/x");
+        origin.fault("/x/seg*", Fault::Delay(Duration::from_millis(20)));
+        let argument = concurrency.to_string();
+        run(&mut space.fetch(&published.url, "out.ts", &["--concurrency", &argument])).succeeded("bounded");
+        assert!(space.read("out.ts") == published.truth);
+        // The head of the file is never kept waiting by the others: it may be one more.
+        let most = origin.most_in_flight();
+        assert!((concurrency..=concurrency + 1).contains(&most), "{most} requests at once with {concurrency}");
+    }
+}
+
+#[test]
+fn picture_and_sound_share_one_bound() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let (picture, sound) = (media::video_only(Container::Ts), media::audio_only(Container::Ts));
+    let published = publish_separate_audio(&origin, "/x", &Publish::of(picture), &Publish::of(sound));
+    for path in ["/x/video/seg*", "/x/audio/seg*"] {
+        origin.fault(path, Fault::Delay(Duration::from_millis(50)));
+    }
+    run(&mut space.fetch(&published.url, "out.ts", &["--concurrency", "3"])).succeeded("bounded");
+    assert!(space.read("out.ts") == published.video.truth);
+    // One head for each of the two files.
+    assert!(origin.most_in_flight() <= 3 + 2, "{} requests at once", origin.most_in_flight());
+}
+
+#[tokio::test]
+async fn a_full_buffer_stops_the_reading_and_a_late_head_ends_it() {
+    const SEGMENT_BYTES: usize = 24 << 20;
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let stream = media::synthetic(4, SEGMENT_BYTES);
+    let published = Publish::of(&stream).at(&origin, "/x");
+    let hold = origin.hold(&published.segment_paths[0]);
+    let arguments = ["--concurrency", "4", "--set", "hls.buffer_bytes=1048576"];
+    let command = start(&mut space.fetch(&published.url, "out.ts", &arguments));
+    hold.wait_for(1).await;
+    let stopped = until_nobody_reads(&origin).await;
+    // 1 MiB of buffer; for each of the 3 connections what the two kernels' sockets take.
+    assert!(stopped < (1 << 20) + 3 * (20 << 20), "{stopped} bytes were sent for {} asked", 3 * SEGMENT_BYTES);
+    let memory = command.peak_memory_kib();
+    assert!(memory < 40 << 10, "{memory} KiB of memory for a buffer of 1 MiB");
+    assert!((4..=5).contains(&origin.in_flight()), "the requests are still open, held back by nobody reading");
+    hold.release();
+    command.end().made("released", &space.path("out.ts"));
+    assert!(space.read("out.ts") == published.truth);
+}
+
+/// Waits until no more bytes of segments are taken, half a second long; returns how many were.
+async fn until_nobody_reads(origin: &Origin) -> usize {
+    let mut before = (0, std::time::Instant::now());
+    let stopped = wait::until("the reading has stopped", LIMIT, || {
+        let now = origin.requests_for("/x/seg*").iter().map(|request| request.bytes_sent).sum();
+        if now != before.0 {
+            before = (now, std::time::Instant::now());
+        }
+        (now > 0 && before.1.elapsed() > Duration::from_millis(500)).then_some(now)
+    });
+    stopped.await
+}
+
+/// Peak memory in KiB when all but the end of the last segment is downloaded, the buffer having
+/// been full at the beginning.
+async fn peak_memory(segments: usize, bytes: usize) -> u64 {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::synthetic(segments, bytes)).encrypted().at(&origin, "/x");
+    let first = origin.hold(&published.segment_paths[0]);
+    let last = origin.hold_body(&published.segment_paths[segments - 1], bytes / 2);
+    let command = start(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.buffer_bytes=4194304"]));
+    first.wait_for(1).await;
+    until_nobody_reads(&origin).await;
+    first.release();
+    last.wait_for(1).await;
+    wait::until("only the last request is left", LIMIT, || (origin.in_flight() == 1).then_some(())).await;
+    let memory = command.peak_memory_kib();
+    last.release();
+    command.end().succeeded("measured");
+    assert!(space.read("out.ts") == published.truth);
+    memory
+}
+
+#[tokio::test]
+async fn memory_does_not_grow_with_the_stream() {
+    let short = peak_memory(40, 1 << 20).await;
+    let long = peak_memory(150, 1 << 20).await;
+    assert!(long < short + (8 << 10), "{short} KiB for 40 segments, {long} KiB for 150");
+    let many = peak_memory(1500, 8 << 10).await;
+    assert!(many < short + (8 << 10), "{short} KiB for 40 segments, {many} KiB for 1500 small ones");
+    // Half of it is the program itself, unoptimised and with its symbols.
+    assert!(short.max(long) < 48 << 10, "{short} and {long} KiB with a buffer of 4 MiB");
+}
