@@ -78,15 +78,20 @@ fn print(text: &str) {
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
+/// Writes a line to standard error, which may be closed as well.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
 fn fail(message: &str) -> ExitCode {
-    eprintln!("hauld: {message}");
+    say(&format!("hauld: {message}"));
     ExitCode::from(EXIT_FAILED)
 }
 
 fn refuse(errors: &[ConfigError]) -> ExitCode {
-    eprintln!("hauld: the configuration cannot be used:");
+    say("hauld: the configuration cannot be used:");
     for error in errors {
-        eprintln!("  {error}");
+        say(&format!("  {error}"));
     }
     ExitCode::from(EXIT_CONFIGURATION)
 }

@@ -1,6 +1,6 @@
 //! `hauld fetch`: the engine alone, without Redis.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,7 +90,10 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         if is_playlist(url, &config) {
             let headers = RequestHeaders::new(url, &arguments.header, cookies)?;
             let target = Target::File(arguments.output.clone());
-            make_parent(&arguments.output).await?;
+            if let Some(finished) = target.existing().filter(|_| !arguments.json) {
+                say(&format!("hauld: {} is already there: nothing is fetched", finished.path.display()));
+            }
+            make_place(&arguments.output).await?;
             progress.set_items(1);
             progress.start_item(&arguments.output.to_string_lossy());
             let request = StreamRequest { url: url.clone(), headers };
@@ -111,12 +114,32 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
     let result = tokio::select! {
         result = work => result,
         never = show(&progress, arguments.json) => match never {},
-        _ = tokio::signal::ctrl_c() => Err(Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on")),
+        () = stop_signal() => Err(Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on")),
     };
     if arguments.json {
-        println!("{}", last_event(url, &result, &progress.snapshot()));
+        print_event(&last_event(url, &result, &progress.snapshot()));
     }
     result
+}
+
+/// Ends with SIGINT or SIGTERM.
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// One line on standard output. A reader that has gone away (`| head`) does not end the download.
+fn print_event(event: &serde_json::Value) {
+    let _ = writeln!(std::io::stdout(), "{event}");
+}
+
+/// One line on standard error.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A playlist goes to one file. Anything else is a course, if a resolver can tell what it is.
@@ -135,7 +158,12 @@ fn container(argument: ContainerArgument, output: &Path) -> Container {
     }
 }
 
-async fn make_parent(path: &Path) -> Result<()> {
+/// Makes sure that a file can have this name.
+async fn make_place(path: &Path) -> Result<()> {
+    if path.is_dir() {
+        let message = format!("{} is a directory, not a file to write", path.display());
+        return Err(Failure::new(FailureKind::DiskFailed, message));
+    }
     let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
     let made = tokio::fs::create_dir_all(parent).await;
     made.map_err(|error| Failure::disk(format_args!("creating {}", parent.display()), error))
@@ -153,6 +181,7 @@ async fn show(progress: &Progress, json: bool) -> std::convert::Infallible {
     });
     let mut before = (tokio::time::Instant::now(), 0u64);
     let mut speed = 0.0;
+    let mut shown = None;
     let mut ticks = tokio::time::interval(TICK);
     loop {
         let now = ticks.tick().await;
@@ -167,8 +196,9 @@ async fn show(progress: &Progress, json: bool) -> std::convert::Infallible {
             let mebibytes = snapshot.bytes_downloaded as f64 / f64::from(1 << 20);
             let rate = speed / f64::from(1 << 20);
             bar.set_message(format!("{mebibytes:.1} MiB  {rate:.1} MiB/s  {}", snapshot.current_file));
-        } else if json {
-            println!("{}", progress_event(&snapshot));
+        } else if json && shown.as_ref() != Some(&snapshot) {
+            print_event(&progress_event(&snapshot));
+            shown = Some(snapshot);
         }
     }
 }

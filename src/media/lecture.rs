@@ -60,10 +60,12 @@ impl Target {
         beside(&finished.with_extension(""), &format!(".audio.{extension}"))
     }
 
-    /// What an earlier call has finished, if it has.
-    fn existing(&self) -> Option<FinishedStream> {
-        let path = EXTENSIONS.iter().map(|extension| self.named(extension)).find(|path| path.is_file())?;
-        let audio = EXTENSIONS.iter().map(|extension| Target::audio_of(&path, extension)).find(|path| path.is_file());
+    /// What an earlier call has finished, if it has. An empty file is nothing finished: `mktemp`
+    /// makes them.
+    pub fn existing(&self) -> Option<FinishedStream> {
+        let is_finished = |path: &PathBuf| path.metadata().is_ok_and(|data| data.is_file() && data.len() > 0);
+        let path = EXTENSIONS.iter().map(|extension| self.named(extension)).find(is_finished)?;
+        let audio = EXTENSIONS.iter().map(|extension| Target::audio_of(&path, extension)).find(is_finished);
         Some(FinishedStream { path, audio })
     }
 }

@@ -6,10 +6,12 @@ mod support;
 
 mod bounds;
 mod choice;
+mod disk;
 mod faults;
 mod playlists;
 mod ranges;
 mod redirects;
 mod remux;
+mod resume;
 mod run;
 mod shapes;
