@@ -88,11 +88,10 @@ pub async fn run(config: Config) -> Result<()> {
         jobs = config.worker.jobs,
         "ready: taking jobs"
     );
-    worker::run(queue, &config.worker, pipeline, metrics, stop.clone(), stop_now).await;
+    let worked = worker::run(queue, &config.worker, pipeline, metrics, stop.clone(), stop_now).await;
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
-    watchdog.abort();
     if let Some((hook, server)) = hook {
         join("hook", server).await;
         // Orders go on without their caller.
@@ -105,8 +104,9 @@ pub async fn run(config: Config) -> Result<()> {
         join("admin", admin).await;
     }
     signals.abort();
-    tracing::info!("stopped: nothing is held");
-    Ok(())
+    watchdog.abort();
+    tracing::info!("the daemon has ended");
+    worked
 }
 
 async fn build_pipeline(

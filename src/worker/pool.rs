@@ -12,7 +12,7 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use super::settle;
 use crate::config::WorkerSettings;
-use crate::failure::{Failure, FailureKind};
+use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
 use crate::queue::{Crashed, Leased, Queue};
@@ -56,6 +56,10 @@ struct Pool {
 /// Takes and runs jobs until `stop`; then waits up to `settings.drain` for those that run and
 /// hands back the rest, at once when `stop_now` comes. Returns when all is settled and this
 /// instance has left the queue.
+///
+/// # Errors
+/// `internal` when it stopped by itself, because taking or sweeping had ended in a panic: without
+/// them the process would look well and do nothing.
 pub async fn run(
     queue: Queue,
     settings: &WorkerSettings,
@@ -63,11 +67,15 @@ pub async fn run(
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     stop_now: CancellationToken,
-) {
+) -> Result<()> {
+    let broken = CancellationToken::new();
     let end_sweeping = CancellationToken::new();
     let sweeper = tokio::spawn({
-        let (queue, end) = (queue.clone(), end_sweeping.clone());
-        async move { queue.keep_sweeping(end).await }
+        let (queue, end, ended) = (queue.clone(), end_sweeping.clone(), broken.clone().drop_guard());
+        async move {
+            let _ended = ended;
+            queue.keep_sweeping(end).await;
+        }
     });
     let pool = Arc::new(Pool {
         queue: queue.clone(),
@@ -79,12 +87,20 @@ pub async fn run(
     let teller = AbortOnDropHandle::new(tokio::spawn(pool.clone().tell_of_crashed()));
     let jobs = TaskTracker::new();
     let no_more = CancellationToken::new();
-    let taker = tokio::spawn(take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()));
+    let taker = tokio::spawn({
+        let (taking, ended) =
+            (take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()), broken.clone().drop_guard());
+        async move {
+            let _ended = ended;
+            taking.await;
+        }
+    });
 
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = stop_now.cancelled() => {}
-    }
+    let told = tokio::select! {
+        () = stop.cancelled() => true,
+        () = stop_now.cancelled() => true,
+        () = broken.cancelled() => false,
+    };
     no_more.cancel();
     info!(running = jobs.len(), drain_seconds = settings.drain.as_secs(), "stopping: no more jobs are taken");
     let finished = async {
@@ -107,11 +123,17 @@ pub async fn run(
         let _ = timeout(STOP_GRACE + ABORT_GRACE + CLOSE_LIMIT, finished).await;
     }
     end_sweeping.cancel();
-    let _ = sweeper.await;
+    if let Err(panic) = sweeper.await {
+        error!(%panic, "the sweeping task ended in a panic: this is a defect");
+    }
     drop(teller);
     match timeout(CLOSE_LIMIT, queue.close()).await {
         Ok(returned) => info!(returned, "stopped"),
         Err(_) => warn!("stopped without Redis: the other instances take back what was claimed"),
+    }
+    match told {
+        true => Ok(()),
+        false => Err(Failure::new(FailureKind::Internal, "a loop of the queue ended in a panic; see the log")),
     }
 }
 

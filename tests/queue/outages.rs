@@ -68,7 +68,7 @@ async fn the_pool_goes_on_by_itself_after_every_restart_of_the_server() {
     let depths = queue.depths().await.unwrap();
     assert_eq!((depths.waiting, depths.running, depths.delayed, depths.dead), (0, 0, 0, 0));
     stop.cancel();
-    within(pool).await.unwrap();
+    within(pool).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -133,5 +133,5 @@ async fn a_stop_while_the_server_is_away_ends_in_time() {
     world.server.kill9();
     eventually("it is noticed", async || world.metrics.redis_up.get() == 0).await;
     stop.cancel();
-    within(pool).await.unwrap();
+    within(pool).await.unwrap().unwrap();
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hauld::config::WorkerSettings;
-use hauld::failure::{Failure, FailureKind};
+use hauld::failure::{Failure, FailureKind, Result};
 use hauld::job::{JobSpec, Outcome};
 use hauld::metrics::{KindLabel, Metrics, OutcomeLabel};
 use hauld::queue::{Leased, Queue};
@@ -95,7 +95,7 @@ struct Pool {
     queue: Queue,
     stop: CancellationToken,
     stop_now: CancellationToken,
-    handle: JoinHandle<()>,
+    handle: JoinHandle<Result<()>>,
 }
 
 impl Pool {
@@ -112,7 +112,7 @@ impl Pool {
 
     async fn stop(self) {
         self.stop.cancel();
-        within(self.handle).await.unwrap();
+        within(self.handle).await.unwrap().unwrap();
     }
 }
 
@@ -318,4 +318,13 @@ async fn stops_that_race_with_pushes_lose_and_double_nothing() {
     all.sort();
     all.dedup();
     assert_eq!(all.len() as u64, pushed, "every one once");
+}
+
+#[tokio::test]
+async fn a_pool_that_cannot_take_any_more_ends_in_a_failure() {
+    let mut world = World::new().await;
+    // Adding to it panics: a defect in the taking task.
+    world.settings.block = Duration::MAX;
+    let pool = Pool::start(&world, &Runner::new(Conduct::Finish), settings(1)).await;
+    assert_eq!(within(pool.handle).await.unwrap().unwrap_err().kind, FailureKind::Internal);
 }
