@@ -17,8 +17,9 @@ use crate::job::JobSpec;
 
 /// Says which course the sandbox is for.
 const COURSE_FILE: &str = ".course";
-/// Between two looks at a sandbox that another job has.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long a lock may be held by nobody: a child that this process has just forked has a copy of
+/// every lock until it becomes another program.
+const FORK_GRACE: Duration = Duration::from_secs(2);
 
 /// One task's directory, which nobody else has meanwhile. What is in it stays after a failure, for
 /// the next attempt and for a look. Clones share the lock.
@@ -36,13 +37,17 @@ impl Sandbox {
     /// # Errors
     /// `disk_full`, `disk_failed`.
     pub async fn open(staging: &Path, spec: &JobSpec) -> Result<Option<Sandbox>> {
+        Sandbox::open_within(Duration::ZERO, staging, spec).await
+    }
+
+    async fn open_within(patience: Duration, staging: &Path, spec: &JobSpec) -> Result<Option<Sandbox>> {
         let (path, course) = (path(staging, spec), course_line(&spec.course_url));
         blocking(move || {
             let open = || {
                 fs::create_dir_all(&path)?;
                 File::open(&path)
             };
-            let Some(lock) = open_locked(&path, Duration::ZERO, open)? else { return Ok(None) };
+            let Some(lock) = open_locked(&path, patience, open)? else { return Ok(None) };
             bind(&path, &course).map_err(|error| Failure::disk(format_args!("preparing {}", path.display()), error))?;
             Ok(Some(Sandbox { path, _lock: Arc::new(lock) }))
         })
@@ -56,7 +61,10 @@ impl Sandbox {
     pub async fn existing(staging: &Path, spec: &JobSpec) -> Result<Option<Sandbox>> {
         let course = path(staging, spec).join(COURSE_FILE);
         let bound_to = tokio::fs::read_to_string(&course).await.unwrap_or_default();
-        if bound_to == course_line(&spec.course_url) { Sandbox::open(staging, spec).await } else { Ok(None) }
+        match bound_to == course_line(&spec.course_url) {
+            true => Sandbox::open_within(FORK_GRACE, staging, spec).await,
+            false => Ok(None),
+        }
     }
 
     /// Waits while another job has the sandbox. It may be taken again before this returns.
@@ -64,9 +72,7 @@ impl Sandbox {
     /// # Errors
     /// `disk_failed`.
     pub async fn wait(staging: &Path, spec: &JobSpec) -> Result<()> {
-        while Sandbox::open(staging, spec).await?.is_none() {
-            tokio::time::sleep(PAUSE).await;
-        }
+        while Sandbox::open_within(FORK_GRACE, staging, spec).await?.is_none() {}
         Ok(())
     }
 
@@ -198,7 +204,7 @@ mod tests {
         fs::write(sandbox.path().join("delivery.json"), "{}").unwrap();
         drop(sandbox);
         assert!(Sandbox::existing(staging.path(), &two).await.unwrap().is_none());
-        let sandbox = Sandbox::open(staging.path(), &two).await.unwrap().unwrap();
+        let sandbox = Sandbox::open_within(FORK_GRACE, staging.path(), &two).await.unwrap().unwrap();
         let names: Vec<_> = fs::read_dir(sandbox.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [COURSE_FILE]);
     }

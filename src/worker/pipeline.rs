@@ -115,7 +115,7 @@ impl Pipeline {
             if let Some(sandbox) = Sandbox::open(&self.staging, spec).await? {
                 return Ok((enrolled, sandbox));
             }
-            tracing::info!("another job of this task is running: waiting for its end");
+            tracing::info!("the sandbox of this task is in use: waiting for the job that has it");
             Sandbox::wait(&self.staging, spec).await?;
         }
     }
