@@ -8,6 +8,25 @@ use url::{Origin, Url};
 use super::Cookies;
 use crate::failure::{Failure, FailureKind, Result};
 
+/// Headers that say how a transfer is made, not what for: a list that was copied from a browser
+/// holds some of them, and each would break a request (a body in an encoding, a part of it, none).
+const OURS: [&str; 14] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "keep-alive",
+    "range",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// Headers for a stream and everything below it (playlists, keys, segments).
 #[derive(Debug, Clone)]
 pub struct RequestHeaders {
@@ -20,7 +39,7 @@ pub struct RequestHeaders {
 }
 
 impl RequestHeaders {
-    /// `pairs` were given for `url`.
+    /// `pairs` were given for `url`. Those that say how a transfer is made are passed over.
     ///
     /// # Errors
     /// `manifest_invalid` for what is not a header.
@@ -32,6 +51,9 @@ impl RequestHeaders {
             cookies,
         };
         for (name, value) in pairs {
+            if OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) {
+                continue;
+            }
             let invalid = |_| Failure::new(FailureKind::ManifestInvalid, format!("{name:?} is not a valid header"));
             let header = HeaderName::try_from(name).map_err(|error| invalid(error.to_string()))?;
             let mut value = HeaderValue::try_from(value).map_err(|error| invalid(error.to_string()))?;
@@ -82,6 +104,14 @@ mod tests {
         assert_eq!(names("https://learn.example.com:444/k"), "cookie referer");
         assert_eq!(names("https://cdn.example.net/k"), "referer");
         assert!(!format!("{headers:?}").contains("Bearer t"));
+    }
+
+    #[test]
+    fn headers_of_the_transfer_are_ours() {
+        let url = Url::parse("https://h/").unwrap();
+        let pairs = ["Host", "range", "Accept-Encoding", "Accept"].map(|name| (name.to_owned(), "x".to_owned()));
+        let headers = RequestHeaders::new(&url, &pairs, Arc::default()).unwrap().for_url(&url);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
     }
 
     #[test]

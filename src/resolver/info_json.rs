@@ -183,7 +183,7 @@ mod tests {
 
     fn hls(height: u32) -> Value {
         json!({"protocol":"m3u8_native","url":format!("https://m.example/{height}.m3u8"),"vcodec":"avc1","acodec":"none",
-               "manifest_url":"https://m.example/master.m3u8","http_headers":{"Referer":"https://l.example/","Host":"x"}})
+               "manifest_url":"https://m.example/master.m3u8","http_headers":{"Referer":"https://l.example/"}})
     }
 
     fn only_stream(document: Value) -> Stream {

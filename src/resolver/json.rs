@@ -6,22 +6,6 @@ use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
 
-/// Headers that belong to the connection or to the engine, not to the catalogue: they are left
-/// out of what is sent.
-const NOT_OURS_TO_SEND: [&str; 11] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "expect",
-    "host",
-    "if-range",
-    "keep-alive",
-    "range",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-];
-
 /// One value of a document and the way to it (`sections[0].lectures[2].title`).
 #[derive(Clone)]
 pub struct Node<'a> {
@@ -101,12 +85,10 @@ impl<'a> Node<'a> {
     pub fn headers(&self) -> Result<Vec<(String, String)>> {
         let mut headers = Vec::new();
         for (name, value) in self.members()? {
-            let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| value.error("not a header name"))?;
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| value.error("not a header name"))?;
             let text = value.text()?;
             HeaderValue::from_str(text).map_err(|_| value.error("not a header value"))?;
-            if !NOT_OURS_TO_SEND.contains(&parsed.as_str()) {
-                headers.push((name.to_owned(), text.to_owned()));
-            }
+            headers.push((name.to_owned(), text.to_owned()));
         }
         Ok(headers)
     }

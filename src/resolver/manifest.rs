@@ -196,12 +196,4 @@ mod tests {
             course(&json!({"title":"x".repeat(600),"sections":[{"lectures":[{"assets":[{"url":"http://h/a"}]}]}]}));
         assert_eq!(long.unwrap().title.len(), 500);
     }
-
-    #[test]
-    fn headers_of_the_connection_are_left_out() {
-        let course = course(&json!({"title":"C","sections":[{"lectures":[
-            {"stream":{"url":"http://h/","headers":{"Host":"x","Range":"bytes=0-","Cookie":"a=b"}}}]}]}));
-        let headers = course.unwrap().sections[0].lectures[0].stream.clone().unwrap().headers;
-        assert_eq!(headers, [("Cookie".to_owned(), "a=b".to_owned())]);
-    }
 }
