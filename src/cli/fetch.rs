@@ -21,7 +21,7 @@ use crate::media::{CourseDownload, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
 use crate::remux::Remux;
-use crate::resolver::{Resolver, StreamKind};
+use crate::resolver::Resolver;
 
 /// How often progress is shown.
 const TICK: Duration = Duration::from_millis(200);
@@ -103,7 +103,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         }
         let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
-            for stream in lecture.stream.iter_mut().filter(|stream| stream.kind == StreamKind::Hls) {
+            if let Some(stream) = &mut lecture.stream {
                 stream.headers.extend(arguments.header.iter().cloned());
             }
         }
@@ -226,5 +226,24 @@ fn last_event(url: &Url, result: &Result<PathBuf>, snapshot: &Snapshot) -> serde
             "kind": failure.kind.name(),
             "message": failure.message,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    #[tokio::test]
+    async fn a_directory_is_not_taken_for_a_finished_download() {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().to_str().unwrap();
+        let cli = Cli::parse_from(["hauld", "fetch", "http://127.0.0.1:9/x.m3u8", "-o", output]);
+        let Command::Fetch(arguments) = cli.command else { panic!("another command") };
+        let config = Config::load(None, Default::default(), Default::default()).unwrap();
+        let failure = run(&arguments, config).await.unwrap_err();
+        assert!(failure.message.contains("is a directory"), "{failure}");
     }
 }
