@@ -1,4 +1,4 @@
-//! Client of the enrollment service (CONTRACTS §3): one course, one call.
+//! Client of the enrollment service: one course, one call.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The enrollment gate: nothing is downloaded before the customer is enrolled (CONTRACTS §2).
+//! The enrollment gate: nothing is downloaded before the customer is enrolled.
 
 #[cfg(test)]
 mod tests;
@@ -85,7 +85,7 @@ enum Verdict {
     Pending(String),
 }
 
-/// The table of CONTRACTS §2.
+/// What each status in the backend's table means at the gate.
 fn judge(record: Option<TaskRecord>) -> Result<Verdict> {
     let Some(TaskRecord { status, order_id }) = record else {
         return Err(Failure::new(FailureKind::TaskNotFound, "not found"));

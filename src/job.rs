@@ -96,7 +96,7 @@ impl JobSpec {
         TaskId::from_json(value.get("taskId")?)
     }
 
-    /// Writes the element as the Node backend does (CONTRACTS §1).
+    /// Writes the element as the Node backend does, field for field.
     pub fn to_element(&self, now: jiff::Timestamp) -> Element {
         let element = serde_json::json!({
             "taskId": self.task_id,

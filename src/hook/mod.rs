@@ -1,4 +1,4 @@
-//! The embedded HTTP hook (CONTRACTS §3): authenticate, bound, read, enroll, enqueue.
+//! The embedded HTTP hook: authenticate, bound, read, enroll, enqueue.
 //!
 //! What a caller has asked for is done even if the caller goes away: the work runs in tasks of the
 //! hook's own, and [`Hook::drain`] waits for them.

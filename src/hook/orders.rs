@@ -1,4 +1,4 @@
-//! Enroll, then enqueue (CONTRACTS §3): nothing that fails here undoes the payment.
+//! Enroll, then enqueue, as the payment backend used to do by itself: nothing that fails here undoes the payment.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Progress and status events over Redis Pub/Sub (CONTRACTS §4): never durable, never in the way.
+//! Progress and status events over Redis Pub/Sub, as the backend's pages listen to them: never durable, never in the way.
 //!
 //! Whatever goes wrong here is passed over; one debug line says when events stop arriving.
 

@@ -1,4 +1,4 @@
-//! What the backend hears: the finalize call (CONTRACTS §6), progress and status events (§4).
+//! What the backend hears: the finalize call, progress and status events.
 
 mod events;
 mod finalize;

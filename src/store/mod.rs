@@ -1,4 +1,4 @@
-//! Task stores: the backend's view of a task, status in and status out (CONTRACTS §2).
+//! Task stores: the backend's view of a task, status in and status out.
 
 mod redis;
 
