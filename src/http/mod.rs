@@ -109,6 +109,8 @@ fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
         .connect_timeout(settings.connect_timeout)
         .read_timeout(settings.idle_timeout)
         .tcp_nodelay(true)
+        // It would put the URL that redirects, with its query, in place of the Referer that was asked for.
+        .referer(false)
         // Below the 30 s and more of common origins: a request never races with an idle close.
         .pool_idle_timeout(Duration::from_secs(20))
         .no_proxy();

@@ -69,3 +69,15 @@ fn a_redirect_that_leads_back_ends() {
     run(&mut space.fetch(&origin.url("/a.m3u8"), "out.ts", &[])).failed("loop", "redirect_refused", &["/a.m3u8"]);
     assert!(origin.requests().len() <= 6, "{:?}", origin.counts());
 }
+
+#[test]
+fn the_url_that_redirects_is_not_told_to_where_it_leads() {
+    let (origin, elsewhere) = (Origin::start(), Origin::start());
+    let space = Workspace::new();
+    let published = Publish::of(&media::synthetic(4, 1000)).at(&elsewhere, "/x");
+    origin.fault("/start.m3u8", Fault::Redirect(published.url.clone()));
+    run(&mut space.fetch(&origin.url("/start.m3u8?token=SECRET"), "out.ts", &[])).succeeded("away");
+    for request in elsewhere.requests() {
+        assert_eq!(request.header("Referer"), None, "{}", request.path);
+    }
+}
