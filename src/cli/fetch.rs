@@ -16,7 +16,7 @@ use super::ContainerArgument;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
-use crate::http::{Cookies, RequestHeaders, shown};
+use crate::http::{Cookies, RequestHeaders, headers_for, shown};
 use crate::media::{CourseDownload, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
@@ -41,7 +41,8 @@ pub struct FetchArguments {
     /// Segment requests at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: Option<u16>,
-    /// Header for every request, "Name: value"; may be repeated
+    /// Header for every request of a stream, "Name: value"; may be repeated. Authorization and Cookie
+    /// only go to the origin of URL
     #[arg(long, value_name = "HEADER", value_parser = header)]
     pub header: Vec<(String, String)>,
     /// Netscape cookies.txt
@@ -104,7 +105,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
             if let Some(stream) = &mut lecture.stream {
-                stream.headers.extend(arguments.header.iter().cloned());
+                stream.headers.extend(headers_for(&arguments.header, url, &stream.url).cloned());
             }
         }
         let courses = CourseDownload { streams, cookies, metrics };

@@ -57,7 +57,7 @@ impl RequestHeaders {
             let invalid = |_| Failure::new(FailureKind::ManifestInvalid, format!("{name:?} is not a valid header"));
             let header = HeaderName::try_from(name).map_err(|error| invalid(error.to_string()))?;
             let mut value = HeaderValue::try_from(value).map_err(|error| invalid(error.to_string()))?;
-            if header == AUTHORIZATION || header == COOKIE {
+            if is_credential(&header) {
                 value.set_sensitive(true);
                 headers.credentials.append(header, value);
             } else {
@@ -80,6 +80,21 @@ impl RequestHeaders {
         }
         headers
     }
+}
+
+/// Whether a header only goes to the origin that it was given for.
+fn is_credential(name: &HeaderName) -> bool {
+    *name == AUTHORIZATION || *name == COOKIE
+}
+
+/// The headers among `pairs`, which were given for `url`, that may be sent to `target` as well.
+pub fn headers_for<'a>(
+    pairs: &'a [(String, String)],
+    url: &Url,
+    target: &Url,
+) -> impl Iterator<Item = &'a (String, String)> {
+    let at_home = url.origin() == target.origin();
+    pairs.iter().filter(move |(name, _)| at_home || !HeaderName::try_from(name).is_ok_and(|name| is_credential(&name)))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 pub use cookies::Cookies;
-pub use headers::RequestHeaders;
+pub use headers::{RequestHeaders, headers_for};
 pub use retry::{LONGEST_PAUSE, pause};
 
 use crate::config::HttpSettings;

@@ -6,6 +6,7 @@ mod support;
 
 mod bounds;
 mod choice;
+mod course;
 mod disk;
 mod events;
 mod faults;
