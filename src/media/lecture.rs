@@ -84,6 +84,11 @@ impl StreamDownload {
         cancel: &CancellationToken,
     ) -> Result<FinishedStream> {
         let stem = target.stem();
+        let part = beside(stem, ".part");
+        if target.existing().is_none() && part.exists() {
+            // What another download is about to finish need not be fetched again.
+            disk::blocking(move || disk::open_part(&part).map(drop)).await?;
+        }
         if let Some(finished) = target.existing() {
             clean_up(stem).await?;
             return Ok(finished);
