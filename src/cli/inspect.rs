@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use url::Url;
 
 use crate::config::Config;
@@ -46,13 +47,20 @@ pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String>
         engine.load_playlist(&StreamRequest { url: url.clone(), headers }, &url, &[]).await?
     } else {
         let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
-        let bytes =
-            tokio::fs::read(text).await.map_err(|error| Failure::disk(format_args!("reading {text}"), error))?;
         let max_bytes = config.hls.max_playlist_bytes;
+        let bytes =
+            read(text, max_bytes).await.map_err(|error| Failure::disk(format_args!("reading {text}"), error))?;
         let limits = Limits { max_bytes, max_segments: config.hls.max_segments, ..Limits::default() };
         playlist::parse(&bytes, &base, &limits).at(|| text)?
     };
     Ok(if arguments.json { format!("{:#}\n", to_json(&playlist)) } else { to_text(&playlist) })
+}
+
+/// Reads one byte more than a playlist may have, so that the parser can refuse it.
+async fn read(path: &str, max_bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    tokio::fs::File::open(path).await?.take(max_bytes as u64 + 1).read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }
 
 /// The playlist as JSON. URIs are absolute and whole, with their queries: it is meant for programs.

@@ -11,6 +11,7 @@ mod disk;
 mod events;
 mod faults;
 mod headers;
+mod inspect;
 mod playlists;
 mod ranges;
 mod redirects;
