@@ -120,6 +120,24 @@ impl ConfigArguments {
 
     fn load_from(&self, file: Option<&Path>) -> Result<Config, Vec<ConfigError>> {
         let flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
-        Config::load(file, std::env::vars().collect(), flags)
+        let mut environment = BTreeMap::new();
+        let mut errors = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            // Other programs may keep there what they like.
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(environment.insert(name, value)),
+                Err(_) if name.starts_with("HAULD_") => {
+                    let (reason, origin) = ("is not UTF-8".into(), "environment".into());
+                    errors.push(ConfigError { name, value: None, reason, origin });
+                }
+                Err(_) => {}
+            }
+        }
+        match Config::load(file, environment, flags) {
+            Ok(config) if errors.is_empty() => Ok(config),
+            Ok(_) => Err(errors),
+            Err(more) => Err(errors.into_iter().chain(more).collect()),
+        }
     }
 }

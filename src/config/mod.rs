@@ -263,7 +263,7 @@ impl Config {
             Some(path) => {
                 let text =
                     std::fs::read_to_string(path).map_err(|error| file_error(format!("cannot be read: {error}")))?;
-                text.parse().map_err(|error: toml::de::Error| file_error(format!("is not TOML: {error}")))?
+                text.parse().map_err(|error: toml::de::Error| file_error(not_toml(&text, &error)))?
             }
         };
         let redis_from_field = redis_url_from_field(&environment);
@@ -490,6 +490,12 @@ impl Config {
             );
         }
     }
+}
+
+/// The line and what is wrong with it, without what stands there: that may be a password.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    format!("is not TOML: line {}: {}", before.matches('\n').count() + 1, error.message().replace('\n', ", "))
 }
 
 fn seconds(number: u64) -> Duration {

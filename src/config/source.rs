@@ -77,8 +77,12 @@ impl Source {
         Source { flags, environment, file, file_name, errors: Vec::new(), docs: Vec::new() }
     }
 
-    /// Records an error that no single read can see (two settings that contradict each other).
+    /// Records an error that no single read can see (two settings that contradict each other), unless
+    /// something else is wrong with the setting already.
     pub fn error(&mut self, name: &str, reason: impl Into<String>) {
+        if self.errors.iter().any(|error| error.name == name) {
+            return;
+        }
         self.errors.push(ConfigError {
             name: name.into(),
             value: None,
@@ -118,7 +122,7 @@ impl Source {
         match parse(&found.value) {
             Ok(value) => Some(value),
             Err(reason) => {
-                let value = Some(found.value.to_string());
+                let value = Some(shown_value(&found.value));
                 self.errors.push(ConfigError { name: name.into(), value, reason, origin: found.origin });
                 None
             }
@@ -281,13 +285,14 @@ impl Source {
                 _ => vec![section.clone()],
             };
             for name in names.into_iter().filter(|name| !known.contains(name)) {
-                let reason = match closest(&name, &known) {
-                    Some(near) => format!("is not a setting; did you mean {near}?"),
-                    None => "is not a setting".into(),
-                };
+                let reason = not_a_setting(&name, &known);
                 let origin = self.file_name.clone();
                 self.errors.push(ConfigError { name, value: None, reason, origin });
             }
+        }
+        for name in self.flags.keys().filter(|name| !known.contains(name)) {
+            let reason = not_a_setting(name, &known);
+            self.errors.push(ConfigError { name: name.clone(), value: None, reason, origin: "flag".into() });
         }
         let mut variables: Vec<String> = known.iter().map(|name| environment_name(name)).collect();
         variables.extend(known.iter().filter_map(|name| name.strip_suffix("_file")).map(environment_name));
@@ -303,6 +308,28 @@ impl Source {
                 });
             }
         }
+    }
+}
+
+/// A value as it may be shown: of a URL neither credentials nor query.
+fn shown_value(value: &Value) -> String {
+    let text = value.as_str().unwrap_or_default();
+    match text.split_once("://") {
+        Some((scheme, _)) => {
+            url::Url::parse(text).map_or_else(|_| format!("{scheme}://…"), |url| crate::http::shown(&url))
+        }
+        None => value.to_string(),
+    }
+}
+
+fn not_a_setting(name: &str, known: &[String]) -> String {
+    let file = format!("{name}_file");
+    if known.contains(&file) {
+        return format!("is not a setting: a secret stands in a file of its own, which {file} names");
+    }
+    match closest(name, known) {
+        Some(near) => format!("is not a setting; did you mean {near}?"),
+        None => "is not a setting".into(),
     }
 }
 

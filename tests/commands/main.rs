@@ -5,7 +5,9 @@
 mod support;
 
 mod bounds;
+mod check;
 mod choice;
+mod configuration;
 mod course;
 mod disk;
 mod events;
