@@ -161,10 +161,12 @@ fn try_case(case: &Case, stream: &Stream) {
             assert!(pauses.min().unwrap().as_millis() >= 1000, "{name}: Retry-After is respected");
         }
     }
-    // The origin is mended, the same command is given again: it goes on where it was.
+    // The origin is mended, the same command is given again: it goes on where it was, or says that
+    // the file is there.
     origin.heal(broken);
     origin.forget_requests();
-    fetch().succeeded(name);
+    let again = fetch();
+    assert!(again.status.success(), "{name}: {again:?}");
     assert!(space.read("out.ts") == published.truth, "{name}: the file");
     assert_eq!(space.files(), ["out.ts"], "{name}");
     if let Fails(..) = case.then
