@@ -9,7 +9,8 @@ use reqwest::Client;
 use url::Url;
 
 use crate::config::{Config, Container, ResolverKind};
-use crate::failure::{Failure, Result};
+use crate::disk;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, Protocol, shown};
 use crate::redis_client;
 use crate::remux::Remux;
@@ -133,7 +134,7 @@ async fn server_info(connection: &ConnectionManager) -> Result<String> {
         Ok(answer) => answer.map_err(|error| redis_client::failure("INFO", &error)),
         Err(_) => {
             let message = format!("no answer within {} s", LIMIT.as_secs());
-            Err(Failure::new(crate::failure::FailureKind::QueueUnavailable, message))
+            Err(Failure::new(FailureKind::QueueUnavailable, message))
         }
     }
 }
@@ -158,13 +159,14 @@ async fn check_ffmpeg(config: &Config, report: &mut Report) {
     }
 }
 
-/// Creates, syncs, renames and removes a file, as a download does.
+/// Creates, syncs, renames and removes a file, as a download does. A directory that is not there yet
+/// is not made: whoever looks may be another user than the one that the daemon runs as.
 async fn check_directory(directory: &Path) -> Result<String> {
     let directory = directory.to_owned();
-    let result = tokio::task::spawn_blocking(move || {
+    disk::blocking(move || {
         let failed = |error| Failure::disk(format_args!("{} is not writable", directory.display()), error);
-        std::fs::create_dir_all(&directory).map_err(failed)?;
-        let probe = directory.join(format!(".hauld-check-{}", std::process::id()));
+        let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+        let probe = existing.join(format!(".hauld-check-{}", std::process::id()));
         let renamed = probe.with_extension("renamed");
         let tried = std::fs::File::create(&probe)
             .and_then(|file| file.sync_all())
@@ -172,16 +174,12 @@ async fn check_directory(directory: &Path) -> Result<String> {
         let _ = std::fs::remove_file(&probe);
         let _ = std::fs::remove_file(&renamed);
         tried.map_err(failed)?;
-        let space = rustix::fs::statvfs(&directory).map_err(|error| failed(error.into()))?;
+        let space = rustix::fs::statvfs(existing).map_err(|error| failed(error.into()))?;
         let free = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
-        Ok(format!("{} is writable, {free} MiB free", directory.display()))
-    });
-    match result.await {
-        Ok(result) => result,
-        Err(error) => {
-            Err(Failure::new(crate::failure::FailureKind::Internal, format!("a file task ended early: {error}")))
-        }
-    }
+        let state = if existing == directory { "is writable" } else { "can be made" };
+        Ok(format!("{} {state}, {free} MiB free", directory.display()))
+    })
+    .await
 }
 
 /// Secrets were read when the configuration was loaded; what is missing and will be missed is said here.
@@ -264,6 +262,16 @@ mod tests {
         report.add("staging", Verdict::Bad, "read-only");
         assert!(!report.is_usable());
         assert!(report.to_string().contains("FAIL  staging      read-only\nNOT usable: 1 to mend\n"), "{report}");
+    }
+
+    #[tokio::test]
+    async fn a_look_at_a_directory_does_not_make_it() {
+        let place = tempfile::tempdir().unwrap();
+        let missing = place.path().join("a/b");
+        assert!(check_directory(&missing).await.unwrap().contains("can be made"));
+        assert!(check_directory(place.path()).await.unwrap().contains("is writable"));
+        assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left behind");
+        assert!(check_directory(Path::new("/proc/nowhere/staging")).await.is_err());
     }
 
     #[test]
