@@ -1,0 +1,223 @@
+//! What can be set: one struct for each room. Defaults and limits stand in `read`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub redis: RedisSettings,
+    pub queue: QueueSettings,
+    pub worker: WorkerSettings,
+    pub gate: GateSettings,
+    pub store: StoreSettings,
+    pub enrollment: EnrollmentSettings,
+    pub resolver: ResolverSettings,
+    pub http: HttpSettings,
+    pub hls: HlsSettings,
+    pub remux: RemuxSettings,
+    pub staging: StagingSettings,
+    pub delivery: DeliverySettings,
+    pub report: ReportSettings,
+    pub hook: HookSettings,
+    pub admin: AdminSettings,
+    pub log: LogSettings,
+}
+
+/// The Redis server.
+#[derive(Debug, Clone)]
+pub struct RedisSettings {
+    /// `redis://` or `rediss://`, with the password in it.
+    pub url: SecretString,
+}
+
+/// The queue protocol.
+#[derive(Debug, Clone)]
+pub struct QueueSettings {
+    /// The producers' list.
+    pub list: String,
+    /// How long one blocking take waits on the server.
+    pub block: Duration,
+    /// How long an instance may be silent before the others take back what it held.
+    pub lease: Duration,
+    /// How often each instance looks for dead ones and for retries that are due.
+    pub sweep: Duration,
+    /// Attempts before an element goes to the dead list.
+    pub max_attempts: u32,
+    /// Pause between two attempts.
+    pub retry_delay: Duration,
+    /// Deaths of an instance while it ran this element before the element goes to the dead list.
+    pub max_crashes: u32,
+}
+
+/// The pool.
+#[derive(Debug, Clone)]
+pub struct WorkerSettings {
+    /// Jobs at once.
+    pub jobs: usize,
+    /// The operator's name for this instance (0, 1, 2 …).
+    pub instance: String,
+    /// How long running jobs may go on after SIGTERM.
+    pub drain: Duration,
+    /// Limit of one attempt.
+    pub job_timeout: Duration,
+}
+
+/// The enrollment gate.
+#[derive(Debug, Clone)]
+pub struct GateSettings {
+    /// How long the gate waits in all.
+    pub wait: Duration,
+    /// How often it looks.
+    pub poll: Duration,
+}
+
+/// The task store.
+#[derive(Debug, Clone)]
+pub struct StoreSettings {
+    pub kind: StoreKind,
+}
+
+/// Where the status of a task lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// Hash `hauld:task:<id>`.
+    Redis,
+}
+
+/// The enrollment service, asked by the hook.
+#[derive(Debug, Clone)]
+pub struct EnrollmentSettings {
+    /// The whole URL to POST to.
+    pub endpoint: Option<Url>,
+    pub token: Option<SecretString>,
+    pub cookies_file: Option<PathBuf>,
+    /// Limit for each course.
+    pub timeout: Duration,
+    /// Courses enrolled at once.
+    pub concurrency: usize,
+}
+
+/// From a course URL to a course.
+#[derive(Debug, Clone)]
+pub struct ResolverSettings {
+    pub kind: ResolverKind,
+    pub catalog_endpoint: Option<Url>,
+    pub catalog_token: Option<SecretString>,
+    pub cookies_file: Option<PathBuf>,
+    /// Program and arguments; the course URL is appended.
+    pub command: Vec<String>,
+    pub timeout: Duration,
+}
+
+/// How a course URL is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResolverKind {
+    /// A playlist URL directly, else the catalogue if set, else the command if set.
+    Auto,
+    Direct,
+    Catalog,
+    Command,
+}
+
+/// Every outgoing HTTP request.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub connect_timeout: Duration,
+    /// Silence on a connection after which a request has failed.
+    pub idle_timeout: Duration,
+    pub user_agent: String,
+}
+
+/// The HLS engine.
+#[derive(Debug, Clone)]
+pub struct HlsSettings {
+    /// Preferred height in lines.
+    pub quality: u32,
+    /// Segment requests at once for one lecture.
+    pub concurrency: usize,
+    /// Segment requests at once for the whole process.
+    pub max_requests: usize,
+    /// Bytes of segments waiting in memory, for all jobs together.
+    pub buffer_bytes: usize,
+    /// Attempts for each segment.
+    pub segment_attempts: u32,
+    pub max_playlist_bytes: usize,
+    pub max_segments: usize,
+}
+
+/// .ts to .mp4.
+#[derive(Debug, Clone)]
+pub struct RemuxSettings {
+    pub container: Container,
+    pub ffmpeg: PathBuf,
+    pub ffprobe: PathBuf,
+    pub timeout: Duration,
+}
+
+/// What a finished lecture is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Container {
+    /// `.mp4` if ffmpeg is there, else `.ts`.
+    Auto,
+    Mp4,
+    Ts,
+}
+
+/// Where downloads grow.
+#[derive(Debug, Clone)]
+pub struct StagingSettings {
+    pub directory: PathBuf,
+}
+
+/// Where finished courses go.
+#[derive(Debug, Clone)]
+pub struct DeliverySettings {
+    pub directory: PathBuf,
+}
+
+/// The backend.
+#[derive(Debug, Clone)]
+pub struct ReportSettings {
+    /// `<base>/api/v1/webhook/finalize` is called.
+    pub api_base_url: Option<Url>,
+    pub secret: Option<SecretString>,
+    /// Whether `secret_key` stands in the body.
+    pub secret_in_body: bool,
+    pub timeout: Duration,
+}
+
+/// The embedded HTTP hook.
+#[derive(Debug, Clone)]
+pub struct HookSettings {
+    pub listen: Option<SocketAddr>,
+    pub token: Option<SecretString>,
+    pub max_tasks: usize,
+}
+
+/// Health and metrics.
+#[derive(Debug, Clone)]
+pub struct AdminSettings {
+    pub listen: Option<SocketAddr>,
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct LogSettings {
+    /// A filter as `tracing` reads it: `info`, `hauld=debug`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Human on a terminal, JSON otherwise.
+    Auto,
+    Human,
+    Json,
+}
