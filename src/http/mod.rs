@@ -174,8 +174,7 @@ pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
                 std::io::ErrorKind::TimedOut => kind = FailureKind::TimedOut,
                 _ => {}
             }
-            // rustls errors come wrapped in an io::Error, which hides them from `source`.
-            if io.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if is_tls(io) {
                 kind = FailureKind::TlsFailed;
             }
         }
@@ -190,6 +189,13 @@ pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
         reason = "the request failed".into();
     }
     Failure::new(kind, format!("{}: {reason}", shown(url)))
+}
+
+/// Errors of rustls come wrapped in an io::Error, some in two, which hides them from `source`.
+fn is_tls(error: &std::io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<rustls::Error>() || inner.downcast_ref::<std::io::Error>().is_some_and(is_tls))
 }
 
 /// What a status other than the one asked for means.

@@ -21,3 +21,4 @@ mod remux;
 mod resume;
 mod run;
 mod shapes;
+mod tls;

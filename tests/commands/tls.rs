@@ -1,0 +1,65 @@
+//! https: a certificate that nobody vouches for is refused, and there is no way round it but to
+//! vouch for its authority.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::run::{Workspace, run};
+use crate::support::process::Process;
+use crate::support::{hauld, media, port, wait};
+
+/// An authority and a certificate of it for `localhost`, and one that is nobody's, in `directory`.
+fn make_certificates(directory: &Path) {
+    let openssl = |arguments: &str| {
+        let output =
+            Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().expect("openssl");
+        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
+    openssl(&format!("req {key} -keyout site.key -out site.csr -subj /CN=localhost"));
+    std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+    openssl("x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out site.crt");
+}
+
+/// Serves the files of `directory` over TLS. Returns the port.
+async fn serve(directory: &Path) -> (Process, u16) {
+    let port = port::free();
+    let mut command = Command::new("openssl");
+    command.args(["s_server", "-quiet", "-WWW", "-cert", "site.crt", "-key", "site.key", "-accept", &port.to_string()]);
+    command.current_dir(directory);
+    let process = Process::start("openssl s_server", command, &directory.join("server.log"));
+    let open = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
+    wait::until("the TLS server listens", Duration::from_secs(20), open).await;
+    (process, port)
+}
+
+#[tokio::test]
+async fn only_a_certificate_that_somebody_vouches_for_is_accepted() {
+    let site = tempfile::tempdir().unwrap();
+    make_certificates(site.path());
+    let stream = media::synthetic(2, 1000);
+    std::fs::write(site.path().join("a.ts"), &stream.segments[0]).unwrap();
+    std::fs::write(site.path().join("b.ts"), &stream.segments[1]).unwrap();
+    let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n#EXTINF:1,\nb.ts\n#EXT-X-ENDLIST\n";
+    std::fs::write(site.path().join("list.m3u8"), playlist).unwrap();
+    let (_server, port) = serve(site.path()).await;
+    let space = Workspace::new();
+
+    let url = format!("https://localhost:{port}/list.m3u8");
+    run(&mut space.fetch(&url, "out.ts", &[])).failed("unknown authority", "tls_failed", &[&url, "certificate"]);
+    assert_eq!(space.files(), Vec::<String>::new());
+
+    let vouched = |url: &str| {
+        let mut command = hauld();
+        command.args(["fetch", url, "-o"]).arg(space.path("out.ts"));
+        command.env("SSL_CERT_FILE", site.path().join("ca.crt"));
+        command
+    };
+    let other_name = format!("https://127.0.0.1:{port}/list.m3u8");
+    run(&mut vouched(&other_name)).failed("another name", "tls_failed", &[&other_name]);
+    run(&mut vouched(&url)).succeeded("vouched for");
+    assert!(space.read("out.ts") == stream.truth());
+    assert_eq!(space.files(), ["out.ts"]);
+}
