@@ -39,6 +39,9 @@ async fn not_in_success_and_not_in_failure() {
     let lecture = |url: &str| {
         Lecture::new("Only").stream_with_headers(&with_query(url), &[("Referer", REFERER), ("X-Token", REFERER)])
     };
+    // A backend that repeats the secret in its refusal, set before the first job can come that far.
+    let refusal = Reply::ok("text/plain", format!("bad key {SECRET}")).with_status(400);
+    world.backend.origin.fault(FINALIZE, Fault::Instead(refusal).times(1));
     let good = signed("/1");
     world.origin.fault(&good.segment_paths[1], Fault::Status(503).times(1));
     push(&world, 3001, lecture(&good.url));
@@ -60,9 +63,6 @@ async fn not_in_success_and_not_in_failure() {
     world.catalog.course_json(&course_url(3008), wrong);
     world.redis.set_task(3008, "enrolled");
     world.redis.push_job(3008, &course_url(3008));
-    // A backend that repeats the secret in its refusal.
-    let refusal = Reply::ok("text/plain", format!("bad key {SECRET}")).with_status(400);
-    world.backend.origin.fault(FINALIZE, Fault::Instead(refusal).times(1));
     let orders = daemon.hook_url("/api/v1/orders");
     let _ = http_client().post(orders).bearer_auth(WRONG_TOKEN).body("{}").send().await.unwrap();
 
