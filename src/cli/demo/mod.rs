@@ -44,7 +44,7 @@ async fn play(directory: &Path) -> Result<()> {
     step("making a sample course with ffmpeg: 3 lectures, AES-128 encrypted HLS, captions, an asset");
     let sample = sample::make(&directory.join("origin")).await?;
 
-    let origin = Origin::start(directory.join("origin"), &sample).await?;
+    let origin = Origin::start(directory.join("origin")).await?;
     step(&format!("origin, catalogue, enrollment service and backend: {}", origin.url("")));
 
     let world = World::start(directory, &origin).await?;

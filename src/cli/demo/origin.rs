@@ -45,7 +45,7 @@ pub struct FinalizeCall {
 
 impl Origin {
     /// Serves the files below `root` and everything else that the daemon talks to.
-    pub async fn start(root: PathBuf, _sample: &sample::Sample) -> Result<Origin> {
+    pub async fn start(root: PathBuf) -> Result<Origin> {
         let listener =
             TcpListener::bind("127.0.0.1:0").await.map_err(|error| failed(&format!("no free port: {error}")))?;
         let port = listener.local_addr().map_err(|error| failed(&format!("no free port: {error}")))?.port();
