@@ -5,11 +5,15 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help deps demo-deps build test demo fmt clean
+# The benchmarks to run: any of playlist, decrypt.
+BENCH ?= playlist decrypt
+
+.PHONY: help deps demo-deps bench-deps build test demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
+	@echo 'make bench   how fast it is, as tables; BENCH="decrypt" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
 	@echo 'make fmt     format the sources'
@@ -20,6 +24,9 @@ deps:
 
 demo-deps:
 	@.ci/install-dependencies run
+
+bench-deps:
+	@.ci/install-dependencies bench
 
 build:
 	@echo '==> release build'
@@ -40,6 +47,10 @@ demo: demo-deps
 	$(CARGO) build --locked
 	@echo '==> demo'
 	$(TARGET_DIR)/debug/hauld demo
+
+bench: bench-deps
+	@echo '==> release build and benchmarks: $(BENCH)'
+	$(CARGO) bench --locked $(addprefix --bench ,$(BENCH))
 
 fmt:
 	$(CARGO) fmt

@@ -34,6 +34,8 @@ use crate::http::{self, RequestHeaders, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use buffer::Budget;
+#[doc(hidden)]
+pub use decrypt::Decryptor; // for benches/decrypt.rs
 use fetch::Fetcher;
 use load::Source;
 pub use plan::Plan;

@@ -1,0 +1,52 @@
+//! What all benchmarks print: Markdown tables that say when and where they were measured.
+#![allow(dead_code, reason = "each benchmark uses only a part of this module")]
+
+pub mod criterion;
+
+use std::fs::read_to_string;
+use std::process::Command;
+
+/// Prints a heading, the date and the machine, and a table in Markdown. The first column is text.
+pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
+    println!("\n### {title}\n\n{}\n", machine());
+    println!("| {} |", head.join(" | "));
+    println!("| --- |{}", " ---: |".repeat(head.len() - 1));
+    for row in rows {
+        println!("| {} |", row.join(" | "));
+    }
+    println!();
+}
+
+/// Date, processor, cores, kernel and load. A load near the number of cores says that others were
+/// computing meanwhile: compare the ratios then and not the figures.
+pub fn machine() -> String {
+    let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
+    let processors = read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
+    let model = model.unwrap_or(std::env::consts::ARCH);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let load = read_to_string("/proc/loadavg").unwrap_or_default();
+    let load = load.split(' ').next().unwrap_or_default();
+    let version = env!("CARGO_PKG_VERSION");
+    format!("{date}, {model}, {cores} cores, Linux {}, load {load}; hauld {version}{}", kernel.trim(), commit())
+}
+
+/// The commit that was measured, when this is a Git checkout.
+fn commit() -> String {
+    let git = Command::new("git").args(["describe", "--always", "--dirty", "--exclude=*"]).output();
+    match git {
+        Ok(output) if output.status.success() => format!(" at {}", String::from_utf8_lossy(&output.stdout).trim()),
+        _ => String::new(),
+    }
+}
+
+/// The middle one; of an even number the lower of the two in the middle.
+///
+/// # Panics
+/// When there is none.
+pub fn median(figures: impl IntoIterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_by(f64::total_cmp);
+    figures[(figures.len() - 1) / 2]
+}
