@@ -35,7 +35,7 @@ fn compare_media(ours: &MediaPlaylist, theirs: &m3u8_rs::MediaPlaylist) {
     let mut map = None;
     let mut previous: Option<(&str, u64)> = None;
     for (ours_one, theirs_one) in ours.segments.iter().zip(&theirs.segments) {
-        assert_eq!(*ours_one.uri, *theirs_one.uri);
+        assert_eq!(ours_one.uri, theirs_one.uri);
         assert!((ours_one.duration_seconds - f64::from(theirs_one.duration)).abs() < 1e-3);
         assert_eq!(ours_one.discontinuity, theirs_one.discontinuity);
 

@@ -77,7 +77,7 @@ fn media_json(playlist: &MediaPlaylist) -> Value {
         "media_sequence": playlist.media_sequence,
         "discontinuity_sequence": playlist.discontinuity_sequence,
         "end_list": playlist.end_list,
-        "segments": playlist.segments.iter().map(|segment| segment_json(playlist, segment)).collect::<Vec<_>>(),
+        "segments": playlist.segments.iter().map(|segment| segment_json(playlist, &segment)).collect::<Vec<_>>(),
         "diagnostics": diagnostics_json(&playlist.diagnostics),
     })
 }
@@ -85,7 +85,7 @@ fn media_json(playlist: &MediaPlaylist) -> Value {
 fn segment_json(playlist: &MediaPlaylist, segment: &Segment) -> Value {
     let map = segment.map.and_then(|map| playlist.maps.get(map as usize));
     json!({
-        "uri": absolute(playlist, &segment.uri),
+        "uri": absolute(playlist, segment.uri),
         "duration_seconds": segment.duration_seconds,
         "byte_range": byte_range_json(segment.byte_range),
         "keys": playlist.keys(segment.key_set).iter().map(key_json).collect::<Vec<_>>(),
@@ -185,7 +185,7 @@ pub fn to_text(playlist: &Playlist) -> String {
 }
 
 fn media_text(text: &mut Text, playlist: &MediaPlaylist) {
-    let count = |is: fn(&Segment) -> bool| playlist.segments.iter().filter(|segment| is(segment)).count();
+    let count = |is: fn(&Segment) -> bool| playlist.segments.iter().filter(is).count();
     let end = if playlist.end_list { "finished" } else { "no EXT-X-ENDLIST" };
     text.line(format_args!(
         "media playlist: {} segments, {}, {end}",

@@ -68,13 +68,13 @@ impl Plan {
         if playlist.segments.is_empty() {
             return invalid("the playlist has no segments".into());
         }
-        for keys in &playlist.key_sets {
+        for keys in playlist.key_sets.iter() {
             usable_key(keys)?.map(key_url).transpose()?;
         }
         let mut steps = Vec::with_capacity(playlist.segments.len() + playlist.maps.len());
         let mut current_map = None;
         for (index, segment) in playlist.segments.iter().enumerate() {
-            check_segment(&playlist, segment)?;
+            check_segment(&playlist, &segment)?;
             if let Some(map) = segment.map.filter(|map| current_map != Some(*map)) {
                 current_map = Some(map);
                 steps.push(Step::Map { map });
@@ -109,9 +109,9 @@ impl Plan {
                 Ok(Unit { url, byte_range, cipher, is_map: true, sequence: map.sequence })
             }
             Step::Segment { segment } => {
-                let segment = &self.playlist.segments[segment as usize];
+                let segment = self.playlist.segments.at(segment as usize);
                 let cipher = self.cipher(segment.key_set, segment.sequence)?;
-                let url = self.playlist.resolve(&segment.uri)?;
+                let url = self.playlist.resolve(segment.uri)?;
                 Ok(Unit { url, byte_range: segment.byte_range, cipher, is_map: false, sequence: segment.sequence })
             }
         }
@@ -137,34 +137,42 @@ impl Plan {
     /// tells two renditions apart whose paths are the same is `rendition` and the durations.
     pub fn fingerprint(&self, rendition: &str) -> String {
         let mut hash = Sha256::new();
-        let text = |hash: &mut Sha256, text: &str| {
-            hash.update((text.len() as u64).to_le_bytes());
-            hash.update(text);
+        let text = |hash: &mut Sha256, parts: &[&str]| {
+            hash.update((parts.iter().map(|part| part.len()).sum::<usize>() as u64).to_le_bytes());
+            parts.iter().for_each(|part| hash.update(part));
         };
-        text(&mut hash, rendition);
+        text(&mut hash, &[rendition]);
+        let mut last_keys = None;
         for step in &self.steps {
             let (uri, byte_range, key_set, sequence, seconds) = match *step {
                 Step::Map { map } => {
                     let Map { uri, byte_range, key_set, sequence } = &self.playlist.maps[map as usize];
-                    (uri, byte_range, *key_set, *sequence, 0.0)
+                    (&**uri, *byte_range, *key_set, *sequence, 0.0)
                 }
                 Step::Segment { segment } => {
-                    let segment = &self.playlist.segments[segment as usize];
+                    let segment = self.playlist.segments.at(segment as usize);
                     let Segment { uri, byte_range, key_set, sequence, duration_seconds, .. } = segment;
-                    (uri, byte_range, *key_set, *sequence, *duration_seconds)
+                    (uri, byte_range, key_set, sequence, duration_seconds)
                 }
             };
-            // As the relative URIs of two playlists are often the same. All of them have been
-            // resolved once by now.
-            let url = self.playlist.resolve(uri);
-            text(&mut hash, url.as_ref().map_or(uri, Url::path));
+            // Resolved, as the relative URIs of two playlists are often the same. The parser has
+            // resolved all of them once: none fails.
+            match self.playlist.path(uri) {
+                Ok([folder, rest]) => text(&mut hash, &[&folder, &rest]),
+                Err(_) => text(&mut hash, &[uri]),
+            }
             let (offset, length) = byte_range.map_or((0, 0), |range| (range.offset, range.length));
-            for number in [offset, length, sequence, seconds.to_bits()] {
+            // 1 and more stand for as many keys less one; 0 is "the keys of the unit before".
+            let keys = Some(key_set).filter(|_| last_keys.replace(key_set) != Some(key_set));
+            let keys = keys.map(|key_set| self.playlist.keys(key_set));
+            let new_keys = keys.map_or(0, |keys| keys.len() as u64 + 1);
+            for number in [offset, length, sequence, seconds.to_bits(), new_keys] {
                 hash.update(number.to_le_bytes());
             }
-            for key in self.playlist.keys(key_set) {
-                text(&mut hash, &key.method);
-                text(&mut hash, &hex::encode(key.iv.unwrap_or_default()));
+            for key in keys.unwrap_or_default() {
+                text(&mut hash, &[&key.method]);
+                hash.update([u8::from(key.iv.is_some())]);
+                hash.update(key.iv.unwrap_or_default());
             }
         }
         hex::encode(&hash.finalize()[..16])

@@ -142,4 +142,12 @@ fn the_fingerprint_forgets_signatures_and_hosts_and_nothing_else() {
     assert_ne!(first, of(base, &text("sig=1", "x", 0).replace("6,", "5.9,")));
     assert_ne!(first, of(base, &text("sig=1", "x", 1)));
     assert_ne!(first, of(base, &text("sig=1", "x", 0).replace("#EXTINF", "#EXT-X-BYTERANGE:16@0\n#EXTINF")));
+    // Which segment is under which key counts, and so does an IV of zeros.
+    let keyed =
+        |before: &str, between: &str| of(base, &format!("{before}\n#EXTINF:6,\na.ts\n{between}\n#EXTINF:6,\nb.ts"));
+    let (key, zeros) = ("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"", "#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0x0");
+    let all =
+        [("", ""), (key, ""), ("", key), (key, "#EXT-X-KEY:METHOD=NONE"), (zeros, ""), (zeros, key), (key, zeros)];
+    let fingerprints: std::collections::BTreeSet<_> = all.iter().map(|(a, b)| keyed(a, b)).collect();
+    assert_eq!(fingerprints.len(), all.len());
 }

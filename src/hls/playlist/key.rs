@@ -1,15 +1,15 @@
-//! EXT-X-KEY and EXT-X-SESSION-KEY (RFC 8216 §4.3.2.4), and which keys are in force.
+//! EXT-X-KEY and EXT-X-SESSION-KEY (RFC 8216 §4.3.2.4).
 
-use crate::failure::{Failure, FailureKind, Result};
+use std::borrow::Cow;
+
+use crate::failure::Result;
 
 use super::Key;
 use super::attributes::{Attribute, Attributes};
 use super::reading::Reading;
 
 /// KEYFORMAT when there is none: the resource is the key itself.
-const IDENTITY: &str = "identity";
-/// More key formats at once are no playlist but an attack: each change of key copies them all.
-const MAX_FORMATS: usize = 32;
+pub(super) const IDENTITY: &str = "identity";
 
 /// Reads the attributes of one key; `None` is METHOD=NONE. Nothing is guessed: with a wrong key
 /// the file would be garbage. `tag` is for messages.
@@ -45,9 +45,9 @@ pub(super) fn parse(tag: &str, list: &[u8], reading: &mut Reading) -> Result<Opt
         }
         return Ok(None);
     }
-    let key_format: Box<str> = match key_format {
+    let key_format = match key_format {
         Some(Attribute { value: [], .. }) | None => IDENTITY.into(),
-        Some(attribute) => reading.text(attribute.value)?.into(),
+        Some(attribute) => name(&reading.text(attribute.value)?),
     };
     let iv = match iv {
         Some(attribute) => {
@@ -61,7 +61,16 @@ pub(super) fn parse(tag: &str, list: &[u8], reading: &mut Reading) -> Result<Opt
         None if method == "AES-128" => return Err(reading.invalid(format!("{tag}: METHOD=AES-128 without URI"))),
         None => None,
     };
-    Ok(Some(Key { method: method.into(), uri, iv, key_format }))
+    Ok(Some(Key { method: name(&method), uri, iv, key_format }))
+}
+
+/// A method or format, without memory of its own when it is a usual one: each segment may have a key.
+fn name(text: &str) -> Cow<'static, str> {
+    const USUAL: [&str; 4] = ["AES-128", "SAMPLE-AES", IDENTITY, "com.apple.streamingkeydelivery"];
+    match USUAL.iter().find(|usual| **usual == text) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(text.to_owned()),
+    }
 }
 
 /// The URI of a key as an absolute URL. One of another scheme is left as it is: what may be asked is
@@ -95,67 +104,6 @@ fn parse_iv(text: &str) -> std::result::Result<[u8; 16], &'static str> {
     }
     let number = u128::from_str_radix(digits, 16).map_err(|_| "IV is not hexadecimal")?;
     Ok(number.to_be_bytes())
-}
-
-/// The keys in force while a playlist is read, and all sets that were used.
-pub(super) struct KeySets {
-    in_force: Vec<Key>,
-    /// Index of `in_force` in `sets`, once something uses it.
-    index: Option<u32>,
-    sets: Vec<Vec<Key>>,
-}
-
-impl KeySets {
-    pub(super) fn new() -> Self {
-        KeySets { in_force: Vec::new(), index: Some(0), sets: vec![Vec::new()] }
-    }
-
-    /// Puts a key in force in place of the one of its format; `None` takes all away.
-    ///
-    /// # Errors
-    /// The failure without its line, when there are too many formats.
-    pub(super) fn apply(&mut self, key: Option<Key>) -> Result<()> {
-        match key {
-            None => {
-                self.in_force.clear();
-                self.index = Some(0);
-                return Ok(());
-            }
-            Some(key) => match self.in_force.iter().position(|known| known.key_format == key.key_format) {
-                Some(place) if self.in_force[place] == key => return Ok(()),
-                Some(place) => self.in_force[place] = key,
-                None if self.in_force.len() < MAX_FORMATS => self.in_force.push(key),
-                None => {
-                    let what = format!("more than {MAX_FORMATS} key formats at once");
-                    return Err(Failure::new(FailureKind::PlaylistTooLarge, what));
-                }
-            },
-        }
-        self.index = None;
-        Ok(())
-    }
-
-    /// The set that is in force now, as an index into [`KeySets::into_sets`].
-    pub(super) fn current(&mut self) -> u32 {
-        if let Some(index) = self.index {
-            return index;
-        }
-        if self.sets.last() != Some(&self.in_force) {
-            self.sets.push(self.in_force.clone());
-        }
-        let index = (self.sets.len() - 1) as u32;
-        self.index = Some(index);
-        index
-    }
-
-    /// Whether some segment or map takes its IV from the media sequence number.
-    pub(super) fn any_implicit_iv(&self) -> bool {
-        self.sets.iter().flatten().any(|key| key.iv.is_none() && *key.key_format == *IDENTITY)
-    }
-
-    pub(super) fn into_sets(self) -> Vec<Vec<Key>> {
-        self.sets
-    }
 }
 
 #[cfg(test)]

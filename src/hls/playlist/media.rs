@@ -5,14 +5,16 @@ use url::Url;
 use crate::failure::{Context, FailureKind, Result};
 
 use super::attributes::Attributes;
-use super::key::{self, KeySets};
+use super::key;
+use super::key_sets::{KeySets, KeysInForce};
 use super::reading::{Reading, quoted};
-use super::{ByteRange, Map, MediaPlaylist, PlaylistType, Segment};
+use super::segments::NewSegment;
+use super::{ByteRange, Map, MediaPlaylist, PlaylistType, Segments};
 
 /// A media playlist while it is read.
 pub(super) struct MediaReader {
     playlist: MediaPlaylist,
-    keys: KeySets,
+    keys: KeysInForce,
     map: Option<u32>,
     pending: Pending,
     /// Line of EXT-X-MEDIA-SEQUENCE.
@@ -47,14 +49,14 @@ impl MediaReader {
             playlist_type: None,
             end_list: false,
             i_frames_only: false,
-            segments: Vec::new(),
-            key_sets: Vec::new(),
+            segments: Segments::default(),
+            key_sets: KeySets::default(),
             maps: Vec::new(),
             diagnostics: Vec::new(),
         };
         MediaReader {
             playlist,
-            keys: KeySets::new(),
+            keys: KeysInForce::default(),
             map: None,
             pending: Pending::default(),
             sequence_line: None,
@@ -104,7 +106,7 @@ impl MediaReader {
     /// EXT-X-KEY: in force for all segments and maps that follow.
     pub(super) fn key(&mut self, list: &[u8], reading: &mut Reading) -> Result<()> {
         let key = key::parse("EXT-X-KEY", list, reading)?;
-        self.keys.apply(key).at(|| format!("line {}", reading.line))
+        self.keys.apply(key).at(|| reading.place())
     }
 
     /// EXT-X-MAP: in force for all segments that follow, until the next one.
@@ -131,7 +133,7 @@ impl MediaReader {
             }
         };
         let uri = reading.uri(uri)?;
-        let key_set = self.keys.current();
+        let key_set = self.keys.current().at(|| reading.place())?;
         let same = |map: &Map| *map.uri == *uri && map.byte_range == byte_range && map.key_set == key_set;
         if !self.playlist.maps.last().is_some_and(same) {
             // Counted from 0 until the end, as in the segments.
@@ -171,23 +173,22 @@ impl MediaReader {
                 Some(checked_range(offset, length, reading)?)
             }
         };
-        self.playlist.segments.push(Segment {
-            uri: uri.into(),
+        let added = self.playlist.segments.push(NewSegment {
+            uri: &uri,
             duration_seconds: pending.duration_seconds.unwrap_or_default(),
             byte_range,
-            key_set: self.keys.current(),
+            key_set: self.keys.current().at(|| reading.place())?,
             map: self.map,
-            sequence: self.playlist.segments.len() as u64,
             discontinuity: pending.discontinuity,
             gap: pending.gap,
         });
-        Ok(())
+        if added { Ok(()) } else { Err(reading.failure(FailureKind::PlaylistTooLarge, "the URIs are more than 4 GiB")) }
     }
 
     /// Where an implicit offset begins: behind the previous segment, when that was a part of the
     /// same resource.
     fn end_of_previous(&self, uri: &str) -> Option<u64> {
-        let previous = self.playlist.segments.last().filter(|segment| *segment.uri == *uri)?;
+        let previous = self.playlist.segments.last().filter(|segment| segment.uri == uri)?;
         previous.byte_range.map(|range| range.offset + range.length)
     }
 
@@ -258,7 +259,7 @@ impl MediaReader {
             reading.line = self.sequence_line.unwrap_or(reading.line);
             return Err(reading.invalid("EXT-X-MEDIA-SEQUENCE: the numbers of the segments overflow"));
         }
-        playlist.segments.iter_mut().for_each(|segment| segment.sequence += first);
+        playlist.segments.finish(first, playlist.discontinuity_sequence);
         playlist.maps.iter_mut().for_each(|map| map.sequence += first);
         playlist.key_sets = self.keys.into_sets();
         playlist.diagnostics = reading.take_diagnostics();

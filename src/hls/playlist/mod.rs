@@ -5,13 +5,18 @@
 
 mod attributes;
 mod key;
+mod key_sets;
 mod lines;
 mod media;
 mod multivariant;
 mod reading;
+mod segments;
 mod types;
+mod uri;
 mod variables;
 
+pub use key_sets::KeySets;
+pub use segments::{Segment, Segments};
 pub use types::*;
 
 use url::Url;

@@ -8,6 +8,7 @@ use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
 
+use super::uri::{is_plainly_relative, origin};
 use super::variables::Variables;
 use super::{Diagnostic, Limits};
 
@@ -83,7 +84,12 @@ impl<'a> Reading<'a> {
 
     /// The same with another kind.
     pub(super) fn failure(&self, kind: FailureKind, what: impl Display) -> Failure {
-        Failure::new(kind, format!("line {}: {what}", self.line))
+        Failure::new(kind, format!("{}: {what}", self.place()))
+    }
+
+    /// The present line, as messages name it.
+    pub(super) fn place(&self) -> String {
+        format!("line {}", self.line)
     }
 
     /// Text that must be exact: UTF-8, variables put in.
@@ -150,42 +156,12 @@ impl<'a> Reading<'a> {
 
     /// The URL that a URI of this playlist stands for.
     pub(super) fn resolve(&self, uri: &str) -> Result<Url> {
-        super::resolve(self.base, uri).map_err(|failure| failure.at(format!("line {}", self.line)))
+        super::uri::resolve(self.base, uri).map_err(|failure| failure.at(self.place()))
     }
 
     fn has_good_origin(&self, uri: &str) -> bool {
         origin(uri).is_some_and(|origin| *origin == *self.good_origin)
     }
-}
-
-/// Whether joining with any http base cannot fail and stays on its host: a path or query, nothing
-/// that could begin a scheme or a host. Joining costs more than all the rest of a line.
-fn is_plainly_relative(uri: &str) -> bool {
-    let bytes = uri.as_bytes();
-    // The URL parser takes out tabs and other control characters, and blanks in front: `/<tab>/host`
-    // is a host.
-    if bytes.first() == Some(&b' ') || bytes.iter().fold(false, |found, &byte| found | (byte < b' ')) {
-        return false;
-    }
-    match bytes.iter().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\' | b':')) {
-        None => true,
-        Some(position) => match bytes[position] {
-            b'/' if position == 0 => !matches!(bytes.get(1), Some(b'/' | b'\\')),
-            b'/' | b'?' | b'#' => true,
-            _ => false,
-        },
-    }
-}
-
-/// `https://host:port` of an absolute URI, as written; `None` when it is not plainly one.
-fn origin(uri: &str) -> Option<&str> {
-    let host = uri.strip_prefix("https://").or_else(|| uri.strip_prefix("http://"))?;
-    if host.bytes().any(|byte| byte < b' ') {
-        return None;
-    }
-    let end = host.bytes().position(|byte| matches!(byte, b'/' | b'?' | b'#' | b'\\'))?;
-    // A slash or two at once would be skipped by the URL parser, and the host stand behind them.
-    (end > 0).then(|| &uri[..uri.len() - host.len() + end])
 }
 
 /// Text from the playlist as it may stand in a message: short, and nothing that moves a terminal.
@@ -202,32 +178,6 @@ pub(super) fn quoted(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_plainly_relative_always_resolves_to_the_base_host() {
-        let base = Url::parse("https://h.example:8443/a/b.m3u8?x=1").unwrap();
-        let pieces = ["a", "/", "\\", ":", "?", "#", "//", ".", "..", "@", "http:", "%", " ", "\t", "ä", "[", "data:,"];
-        for first in pieces {
-            for second in pieces {
-                for third in pieces {
-                    let uri = format!("{first}{second}{third}");
-                    if is_plainly_relative(&uri) {
-                        let url = base.join(&uri).unwrap_or_else(|error| panic!("{uri:?}: {error}"));
-                        assert_eq!(url.origin(), base.origin(), "{uri:?}");
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn one_origin_is_one_host() {
-        assert_eq!(origin("https://h.example:1/a?b"), Some("https://h.example:1"));
-        assert_eq!(origin("https://h.example\\a"), Some("https://h.example"));
-        for uri in ["https:///h/x", "https://h\t/x", "HTTPS://h/x", "ftp://h/x", "a/b", "https://h"] {
-            assert_eq!(origin(uri), None, "{uri:?}");
-        }
-    }
 
     #[test]
     fn quoted_text_is_short_and_harmless() {

@@ -1,9 +1,12 @@
 //! What a playlist says, after parsing. Compact: a playlist may have hundreds of thousands of
 //! segments, so keys and maps are stored once and segments point to them.
 
+use std::borrow::Cow;
+
 use url::Url;
 
-use crate::failure::{Failure, FailureKind, Result};
+use super::{KeySets, Segments, uri};
+use crate::failure::Result;
 
 /// Either kind of playlist (RFC 8216 §4).
 #[derive(Debug, Clone)]
@@ -32,10 +35,10 @@ pub struct MediaPlaylist {
     /// EXT-X-I-FRAMES-ONLY was there.
     pub i_frames_only: bool,
     /// In playlist order.
-    pub segments: Vec<Segment>,
-    /// What [`Segment::key_set`] points to. The first is empty: not encrypted.
-    pub key_sets: Vec<Vec<Key>>,
-    /// What [`Segment::map`] points to.
+    pub segments: Segments,
+    /// What [`Segment::key_set`](super::Segment::key_set) points to. The first is empty: not encrypted.
+    pub key_sets: KeySets,
+    /// What [`Segment::map`](super::Segment::map) points to.
     pub maps: Vec<Map>,
     /// What was odd and how it was read.
     pub diagnostics: Vec<Diagnostic>,
@@ -48,27 +51,6 @@ pub enum PlaylistType {
     Event,
     /// Never changes.
     Vod,
-}
-
-/// One media segment.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segment {
-    /// As written in the playlist, variables substituted. [`MediaPlaylist::resolve`] makes it a URL.
-    pub uri: Box<str>,
-    /// EXTINF in seconds.
-    pub duration_seconds: f64,
-    /// EXT-X-BYTERANGE, offset made explicit.
-    pub byte_range: Option<ByteRange>,
-    /// Index into [`MediaPlaylist::key_sets`].
-    pub key_set: u32,
-    /// Index into [`MediaPlaylist::maps`].
-    pub map: Option<u32>,
-    /// Media sequence number, from which the implicit IV is made (RFC 8216 §5.2).
-    pub sequence: u64,
-    /// EXT-X-DISCONTINUITY stood before it.
-    pub discontinuity: bool,
-    /// EXT-X-GAP: the segment is absent.
-    pub gap: bool,
 }
 
 /// A part of a resource, in bytes.
@@ -85,13 +67,13 @@ pub struct ByteRange {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     /// METHOD as written: `AES-128`, `SAMPLE-AES`, …
-    pub method: Box<str>,
+    pub method: Cow<'static, str>,
     /// URI as an absolute URL in text; not necessarily http (`skd:`, `data:`).
     pub uri: Option<Box<str>>,
     /// IV attribute, left-padded to 128 bits.
     pub iv: Option<[u8; 16]>,
     /// KEYFORMAT; `identity` when absent.
-    pub key_format: Box<str>,
+    pub key_format: Cow<'static, str>,
 }
 
 /// EXT-X-MAP: the initialization section of the segments that follow (RFC 8216 §4.3.2.5).
@@ -195,25 +177,27 @@ impl MediaPlaylist {
     /// # Errors
     /// [`FailureKind::UrlInvalid`]; the parser has checked segments and maps already.
     pub fn resolve(&self, uri: &str) -> Result<Url> {
-        resolve(&self.base, uri)
+        uri::resolve(&self.base, uri)
+    }
+
+    /// The path of a URI of this playlist once it is resolved, in two parts.
+    ///
+    /// # Errors
+    /// As [`MediaPlaylist::resolve`].
+    pub fn path<'a>(&'a self, uri: &'a str) -> Result<[Cow<'a, str>; 2]> {
+        match uri::plain_path(&self.base, uri) {
+            Some(parts) => Ok(parts.map(Cow::Borrowed)),
+            None => Ok(["".into(), self.resolve(uri)?.path().to_owned().into()]),
+        }
     }
 
     /// The keys of a segment or map; empty when it is not encrypted.
     pub fn keys(&self, key_set: u32) -> &[Key] {
-        self.key_sets.get(key_set as usize).map_or(&[], Vec::as_slice)
+        self.key_sets.get(key_set as usize).unwrap_or_default()
     }
 
     /// Sum of all EXTINF, in seconds.
     pub fn duration_seconds(&self) -> f64 {
-        self.segments.iter().map(|segment| segment.duration_seconds).sum()
+        self.segments.duration_seconds()
     }
-}
-
-/// A URI of the playlist at `base` as a URL that may be asked (RFC 3986 §5: the query of `base` is
-/// not inherited).
-pub(super) fn resolve(base: &Url, uri: &str) -> Result<Url> {
-    // The URI itself is not shown: what cannot be taken apart cannot be cleared of credentials.
-    let url = base.join(uri).map_err(|error| Failure::new(FailureKind::UrlInvalid, format!("not a URI: {error}")))?;
-    crate::http::check_url(&url)?;
-    Ok(url)
 }

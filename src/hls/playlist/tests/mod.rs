@@ -39,7 +39,7 @@ pub fn multivariant(lines: &str) -> MultivariantPlaylist {
 }
 
 pub fn uris(playlist: &MediaPlaylist) -> Vec<&str> {
-    playlist.segments.iter().map(|segment| &*segment.uri).collect()
+    playlist.segments.iter().map(|segment| segment.uri).collect()
 }
 
 /// Asserts the kind of the failure and that its message has this in it.
@@ -154,7 +154,7 @@ fn variables_reach_uris_and_attributes() {
     );
     assert_eq!(uris(&playlist), ["x/y/a.ts"]);
     assert_eq!(&*playlist.maps[0].uri, "x/y/init");
-    let key = &playlist.keys(playlist.segments[0].key_set)[0];
+    let key = &playlist.keys(playlist.segments.at(0).key_set)[0];
     assert_eq!(key.uri.as_deref(), Some("https://h.example/a/x/y/k?1"));
     assert_eq!(key.iv.unwrap()[15], 15);
 }

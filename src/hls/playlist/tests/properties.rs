@@ -59,7 +59,7 @@ proptest! {
     fn what_was_read_can_be_asked(lines in proptest::collection::vec(line(), 0..30)) {
         if let Ok(Playlist::Media(playlist)) = read(format!("#EXTM3U\n{}", lines.join("\n"))) {
             for (index, segment) in playlist.segments.iter().enumerate() {
-                prop_assert!(playlist.resolve(&segment.uri).is_ok(), "{:?}", segment.uri);
+                prop_assert!(playlist.resolve(segment.uri).is_ok(), "{:?}", segment.uri);
                 prop_assert_eq!(segment.sequence, playlist.media_sequence + index as u64);
                 prop_assert!((segment.key_set as usize) < playlist.key_sets.len());
                 prop_assert!(segment.map.is_none_or(|map| (map as usize) < playlist.maps.len()));
@@ -75,8 +75,8 @@ proptest! {
     #[test]
     fn uris_resolve_or_are_refused(uri in "[a-z:/\\\\?#@%. \\t\\[\\]0-9é]{1,12}") {
         if let Ok(Playlist::Media(playlist)) = read(format!("#EXTM3U\n#EXTINF:1,\n{uri}")) {
-            for segment in &playlist.segments {
-                prop_assert!(playlist.resolve(&segment.uri).is_ok(), "{uri:?}");
+            for segment in playlist.segments.iter() {
+                prop_assert!(playlist.resolve(segment.uri).is_ok(), "{uri:?}");
             }
         }
     }

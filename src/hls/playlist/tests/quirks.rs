@@ -13,13 +13,13 @@ fn all_keys_of_a_segment_are_there() {
     let playlist = media(
         "#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"d\",KEYFORMAT=\"x\"\n#EXTINF:1,\na",
     );
-    assert_eq!(playlist.keys(playlist.segments[0].key_set).len(), 2);
+    assert_eq!(playlist.keys(playlist.segments.at(0).key_set).len(), 2);
 }
 
 #[test]
 fn keys_and_maps_are_inherited() {
     let playlist = media("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-MAP:URI=\"i\"\n#EXTINF:1,\na\n#EXTINF:1,\nb");
-    assert_eq!((playlist.segments[1].key_set, playlist.segments[1].map), (1, Some(0)));
+    assert_eq!((playlist.segments.at(1).key_set, playlist.segments.at(1).map), (1, Some(0)));
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn odd_numbers_make_no_segments() {
     let Ok(Playlist::Media(playlist)) = playlist else { panic!("{playlist:?}") };
     assert_eq!(uris(&playlist), ["a.ts"]);
     assert_eq!((playlist.target_duration_seconds, playlist.discontinuity_sequence), (6.5, 7));
-    assert!(!playlist.segments[0].discontinuity);
+    assert!(!playlist.segments.at(0).discontinuity);
     assert_fails(try_media("#EXTINF:1,\n#EXT-X-BYTERANGE:100@\na.ts"), PlaylistInvalid, "\"100@\" is no byte range");
 }
 
@@ -105,7 +105,7 @@ fn blanks_around_values_and_uris_are_not_part_of_them() {
 
 #[test]
 fn gaps_are_seen() {
-    assert!(media("#EXT-X-GAP\n#EXTINF:1,\na").segments[0].gap);
+    assert!(media("#EXT-X-GAP\n#EXTINF:1,\na").segments.at(0).gap);
 }
 
 #[test]
