@@ -5,15 +5,15 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-# The benchmarks to run: any of playlist, decrypt.
-BENCH ?= playlist decrypt
+# The benchmarks to run: any of playlist, decrypt, engine.
+BENCH ?= playlist decrypt engine
 
 .PHONY: help deps demo-deps bench-deps build test demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
-	@echo 'make bench   how fast it is, as tables; BENCH="decrypt" runs only that one of: $(BENCH)'
+	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
 	@echo 'make fmt     format the sources'

@@ -15,6 +15,7 @@ const GROUP: &str = "AES-128-CBC decryption";
 const SIZES: [usize; 2] = [16 << 10, 256 << 10];
 
 fn main() {
+    support::print_machine();
     let mut criterion = criterion();
     let mut rows = Vec::new();
     for bytes in SIZES {

@@ -14,6 +14,7 @@ use url::Url;
 const SEGMENTS: usize = 100_000;
 
 fn main() {
+    support::print_machine();
     let base = Url::parse("https://media.example/course/lecture/index.m3u8").expect("a URL");
     let mut criterion = criterion();
     let shapes = [("one key", one_key()), ("rotating keys and byte ranges", rotating_keys_and_ranges())];

@@ -1,4 +1,4 @@
-//! What all benchmarks print: Markdown tables that say when and where they were measured.
+//! What all benchmarks print: when and where they were measured, and Markdown tables.
 #![allow(dead_code, reason = "each benchmark uses only a part of this module")]
 
 pub mod criterion;
@@ -6,9 +6,9 @@ pub mod criterion;
 use std::fs::read_to_string;
 use std::process::Command;
 
-/// Prints a heading, the date and the machine, and a table in Markdown. The first column is text.
+/// Prints a heading and a table in Markdown. The first column is text.
 pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
-    println!("\n### {title}\n\n{}\n", machine());
+    println!("\n### {title}\n");
     println!("| {} |", head.join(" | "));
     println!("| --- |{}", " ---: |".repeat(head.len() - 1));
     for row in rows {
@@ -17,9 +17,9 @@ pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
     println!();
 }
 
-/// Date, processor, cores, kernel and load. A load near the number of cores says that others were
-/// computing meanwhile: compare the ratios then and not the figures.
-pub fn machine() -> String {
+/// Prints date, processor, cores, kernel and load. A load near the number of cores says that others
+/// were computing meanwhile: only the ratios mean something then.
+pub fn print_machine() {
     let date = jiff::Timestamp::now().strftime("%Y-%m-%d");
     let processors = read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(": ").nth(1));
@@ -29,7 +29,8 @@ pub fn machine() -> String {
     let load = read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     let version = env!("CARGO_PKG_VERSION");
-    format!("{date}, {model}, {cores} cores, Linux {}, load {load}; hauld {version}{}", kernel.trim(), commit())
+    let commit = commit();
+    println!("\n{date}, {model}, {cores} cores, Linux {}, load {load}; hauld {version}{commit}", kernel.trim());
 }
 
 /// The commit that was measured, when this is a Git checkout.
