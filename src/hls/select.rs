@@ -6,6 +6,9 @@ use crate::failure::{Failure, FailureKind, Result};
 
 use super::playlist::{MultivariantPlaylist, Rendition, RenditionKind, Variant};
 
+/// Copies of one variant that are told. More hosts than that do not fail at once.
+const MAX_COPIES: usize = 16;
+
 /// The variant to download: the best height not above `quality_lines`, else the lowest there is;
 /// among equals the highest bandwidth, and then the one that is listed first (the others are copies
 /// of it on other hosts).
@@ -13,15 +16,17 @@ use super::playlist::{MultivariantPlaylist, Rendition, RenditionKind, Variant};
 /// A variant without RESOLUTION counts as lower than all that have one. Among several of them the
 /// bandwidth stands in for the height: the highest that is usual for `quality_lines`
 /// (8 bit/s for each line squared: 1.8 Mbit/s for 480, 4.1 for 720, 9.3 for 1080), else the lowest.
-/// Variants with sound only are taken when there is nothing else.
+/// Variants with sound only are taken when there is nothing else. When EXT-X-CONTENT-STEERING says
+/// with which pathway to begin, those of the others are only copies.
 ///
 /// # Errors
 /// [`FailureKind::PlaylistInvalid`] when the playlist has no variants.
 pub fn variant(playlist: &MultivariantPlaylist, quality_lines: u32) -> Result<&Variant> {
-    let mut candidates: Vec<&Variant> = playlist.variants.iter().filter(|variant| !is_audio_only(variant)).collect();
-    if candidates.is_empty() {
-        candidates = playlist.variants.iter().collect();
+    let mut candidates: Vec<&Variant> = playlist.variants.iter().collect();
+    if let Some(first) = playlist.steering.as_ref().and_then(|steering| steering.pathway.as_deref()) {
+        keep_if_any(&mut candidates, |variant| pathway(variant) == first);
     }
+    keep_if_any(&mut candidates, |variant| !is_audio_only(variant));
     let (known, unknown): (Vec<&Variant>, Vec<&Variant>) =
         candidates.into_iter().partition(|variant| lines(variant).is_some());
     let bandwidth = |variant: &&Variant| variant.bandwidth_bits_per_second;
@@ -59,6 +64,73 @@ pub fn audio<'p>(playlist: &'p MultivariantPlaylist, variant: &Variant) -> Optio
 pub fn subtitles<'p>(playlist: &'p MultivariantPlaylist, variant: &Variant) -> Vec<&'p Rendition> {
     let Some(group) = variant.subtitles.as_deref() else { return Vec::new() };
     of_group(playlist, RenditionKind::Subtitles, group).filter(|rendition| rendition.uri.is_some()).collect()
+}
+
+/// The copies of a variant, in playlist order, the first 16 of them: another URI and the same
+/// attributes (RFC 8216 §6.2.4). Only PATHWAY-ID and the names of the groups may differ, and SCORE,
+/// which says what its author thinks of the host.
+pub fn redundant<'p>(playlist: &'p MultivariantPlaylist, variant: &Variant) -> Vec<&'p Variant> {
+    let mut copies: Vec<&Variant> = Vec::new();
+    for copy in playlist.variants.iter().filter(|other| is_copy(other, variant)) {
+        if copies.len() < MAX_COPIES && copies.iter().all(|known| known.uri != copy.uri) {
+            copies.push(copy);
+        }
+    }
+    copies
+}
+
+/// The copies of an audio rendition of `variant`, in playlist order of the redundant variants: what
+/// stands in their groups with the same NAME, LANGUAGE and CHANNELS.
+pub fn redundant_audio<'p>(
+    playlist: &'p MultivariantPlaylist,
+    variant: &Variant,
+    audio: &Rendition,
+) -> Vec<&'p Rendition> {
+    let what = |rendition: &Rendition| {
+        let Rendition { kind, name, language, channels, .. } = rendition;
+        (*kind, name.clone(), language.clone(), channels.clone())
+    };
+    let mut copies: Vec<&Rendition> = Vec::new();
+    for group in redundant(playlist, variant).into_iter().filter_map(|copy| copy.audio.as_deref()) {
+        let mut group = of_group(playlist, RenditionKind::Audio, group);
+        let copy = group.find(|rendition| rendition.uri.is_some() && what(rendition) == what(audio));
+        let known = |copy: &&Rendition| copy.uri == audio.uri || copies.iter().any(|known| known.uri == copy.uri);
+        copies.extend(copy.filter(|copy| !known(copy)));
+    }
+    copies
+}
+
+/// Whether two variants are the same but for where they are. Of two without BANDWIDTH, which every
+/// variant must have, nothing is known.
+fn is_copy(one: &Variant, other: &Variant) -> bool {
+    let bandwidth = one.bandwidth_bits_per_second;
+    if one.uri == other.uri || bandwidth == 0 || bandwidth != other.bandwidth_bits_per_second {
+        return false;
+    }
+    let comparable = |variant: &Variant| Variant {
+        uri: one.uri.clone(),
+        pathway: None,
+        score: None,
+        // A variant with sound apart is no copy of one that has it inside.
+        audio: variant.audio.as_ref().map(|_| Box::default()),
+        video: variant.video.as_ref().map(|_| Box::default()),
+        closed_captions: variant.closed_captions.as_ref().filter(|group| ***group != *"NONE").map(|_| Box::default()),
+        subtitles: None,
+        ..variant.clone()
+    };
+    comparable(one) == comparable(other)
+}
+
+/// PATHWAY-ID; `.` when there is none (rfc8216bis §4.4.6.2).
+fn pathway(variant: &Variant) -> &str {
+    variant.pathway.as_deref().unwrap_or(".")
+}
+
+/// Leaves out what does not fulfil a condition, unless nothing does.
+fn keep_if_any(variants: &mut Vec<&Variant>, condition: impl Fn(&Variant) -> bool) {
+    if variants.iter().any(|variant| condition(variant)) {
+        variants.retain(|variant| condition(variant));
+    }
 }
 
 fn of_group<'p>(
@@ -214,5 +286,82 @@ mod tests {
             subtitles(&playlist, &playlist.variants[0]).iter().map(|rendition| &*rendition.name).collect();
         assert_eq!(names, ["en", "de"]);
         assert!(subtitles(&playlist, &playlist.variants[1]).is_empty());
+    }
+
+    #[test]
+    fn copies_differ_in_where_they_are_and_in_nothing_else() {
+        let same = "BANDWIDTH=5,RESOLUTION=1x720,CODECS=\"avc1\",AUDIO=\"a\"";
+        let different = [
+            "BANDWIDTH=6,RESOLUTION=1x720,CODECS=\"avc1\",AUDIO=\"a\"",
+            "BANDWIDTH=5,RESOLUTION=2x720,CODECS=\"avc1\",AUDIO=\"a\"",
+            "BANDWIDTH=5,RESOLUTION=1x720,CODECS=\"hvc1\",AUDIO=\"a\"",
+            "BANDWIDTH=5,RESOLUTION=1x720,CODECS=\"avc1\"",
+            &format!("{same},FRAME-RATE=50"),
+            &format!("{same},VIDEO-RANGE=PQ"),
+            &format!("{same},HDCP-LEVEL=TYPE-1"),
+            &format!("{same},AVERAGE-BANDWIDTH=4"),
+            &format!("{same},STABLE-VARIANT-ID=\"x\""),
+            &format!("{same},VIDEO=\"angle\""),
+            &format!("{same},CLOSED-CAPTIONS=\"cc\""),
+            &format!("{same},SUPPLEMENTAL-CODECS=\"dvh1\""),
+        ];
+        let copies = [
+            same.replace("\"a\"", "\"b\""),
+            format!("PATHWAY-ID=\"CDN-B\",{same}"),
+            format!("{same},SCORE=1.5,SUBTITLES=\"s\",CLOSED-CAPTIONS=NONE"),
+        ];
+        let list: Vec<&str> = different.into_iter().chain([same]).chain(copies.iter().map(String::as_str)).collect();
+        let mut playlist = variants(&list);
+        let chosen = playlist.variants[different.len()].clone();
+        // Once more with the URI of a copy, and one with its own.
+        playlist.variants.extend([playlist.variants[different.len() + 1].clone(), chosen.clone()]);
+        let names: Vec<_> = redundant(&playlist, &chosen).iter().map(|copy| copy.uri.path().to_owned()).collect();
+        assert_eq!(names, ["/13", "/14", "/15"]);
+        for (index, attributes) in different.iter().enumerate() {
+            assert!(redundant(&playlist, &playlist.variants[index]).is_empty(), "{attributes}");
+        }
+        assert!(redundant(&variants(&["", ""]), &variants(&[""]).variants[0]).is_empty());
+        let many = variants(&["BANDWIDTH=1"; 40]);
+        assert_eq!(redundant(&many, &many.variants[3]).len(), MAX_COPIES);
+    }
+
+    #[test]
+    fn copies_of_the_sound_are_in_the_groups_of_the_copies() {
+        let media = |group: &str, list: &str| format!("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",{list}\n");
+        let (english, german) = ("NAME=\"e\",LANGUAGE=\"en\",CHANNELS=\"2\"", "NAME=\"g\",LANGUAGE=\"de\"");
+        let playlist = playlist(&format!(
+            "{}{}{}{}{}{}{}",
+            media("a", &format!("{english},URI=\"a-en\"")),
+            media("b", &format!("{german},URI=\"b-de\"")),
+            media("b", &format!("{english},URI=\"b-en\"")),
+            media("c", &format!("{english},URI=\"a-en\"")),
+            media("d", english),
+            media("e", "NAME=\"e\",LANGUAGE=\"en\",CHANNELS=\"6\",URI=\"e-en\""),
+            ["a", "b", "b", "c", "d", "e"]
+                .iter()
+                .enumerate()
+                .map(|(n, group)| format!("#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO=\"{group}\"\n{n}\n"))
+                .collect::<String>(),
+        ));
+        let chosen = &playlist.variants[0];
+        let copies = redundant_audio(&playlist, chosen, audio(&playlist, chosen).unwrap());
+        let names: Vec<_> = copies.iter().map(|copy| copy.uri.as_ref().unwrap().path()).collect();
+        assert_eq!(names, ["/b-en"]);
+    }
+
+    #[test]
+    fn steering_says_with_which_copy_to_begin() {
+        let variants = "#EXT-X-STREAM-INF:BANDWIDTH=1,PATHWAY-ID=\"A\"\na\n#EXT-X-STREAM-INF:BANDWIDTH=1,PATHWAY-ID=\"B\"\nb\n\
+                        #EXT-X-STREAM-INF:BANDWIDTH=2\nc\n";
+        for (steering, expected) in [
+            ("", "/c"),
+            ("#EXT-X-CONTENT-STEERING:SERVER-URI=\"s\"\n", "/c"),
+            ("#EXT-X-CONTENT-STEERING:SERVER-URI=\"s\",PATHWAY-ID=\"B\"\n", "/b"),
+            ("#EXT-X-CONTENT-STEERING:SERVER-URI=\"s\",PATHWAY-ID=\".\"\n", "/c"),
+            ("#EXT-X-CONTENT-STEERING:SERVER-URI=\"s\",PATHWAY-ID=\"nowhere\"\n", "/c"),
+        ] {
+            let playlist = playlist(&format!("{steering}{variants}"));
+            assert_eq!(variant(&playlist, 720).unwrap().uri.path(), expected, "{steering}");
+        }
     }
 }

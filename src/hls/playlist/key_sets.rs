@@ -8,11 +8,7 @@ use crate::failure::{Failure, FailureKind, Result};
 
 use super::Key;
 use super::key::IDENTITY;
-
-/// More key formats at once are no playlist but an attack: each change of key copies them all.
-const MAX_FORMATS: usize = 32;
-/// Keys in all sets together: a few for each segment of the longest playlists.
-const MAX_KEYS: usize = 500_000;
+use super::limits::{MAX_KEY_FORMATS, MAX_KEYS};
 
 /// The sets of keys that segments and maps point to. The first is empty: not encrypted.
 #[derive(Clone)]
@@ -97,9 +93,9 @@ impl KeysInForce {
         };
         match self.keys.iter().position(|known| known.key_format == key.key_format) {
             Some(place) => self.keys[place] = key,
-            None if self.keys.len() < MAX_FORMATS => self.keys.push(key),
+            None if self.keys.len() < MAX_KEY_FORMATS => self.keys.push(key),
             None => {
-                let what = format!("more than {MAX_FORMATS} key formats at once");
+                let what = format!("more than {MAX_KEY_FORMATS} key formats at once");
                 return Err(Failure::new(FailureKind::PlaylistTooLarge, what));
             }
         }
@@ -125,9 +121,14 @@ impl KeysInForce {
         Ok(last as u32 + 1)
     }
 
+    /// Whether what is in force now takes its IV from the media sequence number.
+    pub(super) fn has_implicit_iv(&self) -> bool {
+        self.keys.iter().any(is_implicit)
+    }
+
     /// Whether some segment or map takes its IV from the media sequence number.
     pub(super) fn any_implicit_iv(&self) -> bool {
-        self.sets.keys.iter().any(|key| key.iv.is_none() && *key.key_format == *IDENTITY)
+        self.sets.keys.iter().any(is_implicit)
     }
 
     pub(super) fn into_sets(mut self) -> KeySets {
@@ -135,4 +136,8 @@ impl KeysInForce {
         self.sets.ends.shrink_to_fit();
         self.sets
     }
+}
+
+fn is_implicit(key: &Key) -> bool {
+    key.iv.is_none() && *key.key_format == *IDENTITY
 }

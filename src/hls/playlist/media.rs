@@ -95,6 +95,15 @@ impl MediaReader {
         self.pending.gap = true;
     }
 
+    /// EXT-X-BITRATE (rfc8216bis §4.4.4.8): about how large the segments are that follow, until the
+    /// next one.
+    pub(super) fn bitrate(&mut self, value: &[u8], reading: &mut Reading) {
+        match integer(value) {
+            Some(kilobits) => self.playlist.segments.set_bitrate(kilobits.saturating_mul(1000)),
+            None => reading.note(format!("EXT-X-BITRATE: {} is no number: left out", quoted(value))),
+        }
+    }
+
     pub(super) fn end_list(&mut self) {
         self.playlist.end_list = true;
     }
@@ -136,6 +145,10 @@ impl MediaReader {
         let key_set = self.keys.current().at(|| reading.place())?;
         let same = |map: &Map| *map.uri == *uri && map.byte_range == byte_range && map.key_set == key_set;
         if !self.playlist.maps.last().is_some_and(same) {
+            reading.at_most(self.playlist.maps.len() + 1, reading.limits.max_segments, "initialization sections")?;
+            if self.keys.has_implicit_iv() {
+                reading.note("EXT-X-MAP under a key without IV: that of the next segment counts");
+            }
             // Counted from 0 until the end, as in the segments.
             let sequence = self.playlist.segments.len() as u64;
             self.playlist.maps.push(Map { uri: uri.into(), byte_range, key_set, sequence });
@@ -156,10 +169,7 @@ impl MediaReader {
             }
             reading.note("a segment without EXTINF: its duration counts as 0");
         }
-        if self.playlist.segments.len() >= reading.limits.max_segments {
-            let what = format!("more than {} segments", reading.limits.max_segments);
-            return Err(reading.failure(FailureKind::PlaylistTooLarge, what));
-        }
+        reading.at_most(self.playlist.segments.len() + 1, reading.limits.max_segments, "segments")?;
         let uri = reading.uri(uri)?;
         let byte_range = match pending.byte_range {
             None => None,
@@ -224,6 +234,9 @@ impl MediaReader {
     }
 
     pub(super) fn discontinuity_sequence(&mut self, value: &[u8], reading: &mut Reading) {
+        if self.pending.discontinuity || !self.playlist.segments.is_empty() {
+            reading.note("EXT-X-DISCONTINUITY-SEQUENCE behind a segment or joint: it counts for the whole playlist");
+        }
         match integer(value) {
             Some(sequence) => self.playlist.discontinuity_sequence = sequence,
             None => reading.note(format!("EXT-X-DISCONTINUITY-SEQUENCE: {} is no number: left out", quoted(value))),

@@ -6,6 +6,7 @@
 mod attributes;
 mod key;
 mod key_sets;
+mod limits;
 mod lines;
 mod media;
 mod multivariant;
@@ -16,6 +17,7 @@ mod uri;
 mod variables;
 
 pub use key_sets::KeySets;
+pub use limits::Limits;
 pub use segments::{Segment, Segments};
 pub use types::*;
 
@@ -28,23 +30,6 @@ use media::MediaReader;
 use multivariant::MultivariantReader;
 use reading::{Reading, quoted};
 use variables::Variables;
-
-/// How much playlist is read before it is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Size of the text, in bytes. Variables may add as much again.
-    pub max_bytes: usize,
-    /// Number of segments.
-    pub max_segments: usize,
-    /// Length of one line, in bytes.
-    pub max_line_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { max_bytes: 16 * 1024 * 1024, max_segments: 500_000, max_line_bytes: 64 * 1024 }
-    }
-}
 
 /// Reads a playlist. `base` is its own URL after redirects.
 ///
@@ -168,6 +153,7 @@ impl<'a> Reader<'a> {
             b"EXT-X-MAP" => self.media.map(value, reading)?,
             b"EXT-X-DISCONTINUITY" => self.media.discontinuity(),
             b"EXT-X-GAP" => self.media.gap(),
+            b"EXT-X-BITRATE" => self.media.bitrate(value, reading),
             b"EXT-X-ENDLIST" => self.media.end_list(),
             b"EXT-X-I-FRAMES-ONLY" => self.media.i_frames_only(),
             b"EXT-X-TARGETDURATION" => self.media.target_duration(value, reading),
@@ -176,7 +162,8 @@ impl<'a> Reader<'a> {
             b"EXT-X-PLAYLIST-TYPE" => self.media.playlist_type(value, reading),
             b"EXT-X-STREAM-INF" => self.multivariant.stream_inf(value, reading)?,
             b"EXT-X-MEDIA" => self.multivariant.media(value, reading)?,
-            b"EXT-X-SESSION-KEY" => self.multivariant.session_key(value, reading),
+            b"EXT-X-SESSION-KEY" => self.multivariant.session_key(value, reading)?,
+            b"EXT-X-CONTENT-STEERING" => self.multivariant.content_steering(value, reading)?,
             b"EXT-X-DEFINE" => reading.define(value)?,
             b"EXT-X-SKIP" => {
                 return Err(reading.invalid("EXT-X-SKIP: a delta update, which lacks segments and was not asked for"));
@@ -199,6 +186,7 @@ impl<'a> Reader<'a> {
             | b"EXT-X-MAP"
             | b"EXT-X-DISCONTINUITY"
             | b"EXT-X-GAP"
+            | b"EXT-X-BITRATE"
             | b"EXT-X-ENDLIST"
             | b"EXT-X-I-FRAMES-ONLY"
             | b"EXT-X-TARGETDURATION"

@@ -6,8 +6,9 @@ use crate::failure::Result;
 
 use super::attributes::{Attribute, Attributes};
 use super::key;
+use super::limits::{MAX_OTHER_ATTRIBUTES, MAX_RENDITIONS, MAX_SESSION_KEYS, MAX_VARIANTS};
 use super::reading::{Reading, quoted};
-use super::{Key, MultivariantPlaylist, Rendition, RenditionKind, Variant};
+use super::{ContentSteering, Key, MultivariantPlaylist, Rendition, RenditionKind, Variant};
 
 /// A multivariant playlist while it is read.
 #[derive(Default)]
@@ -15,24 +16,15 @@ pub(super) struct MultivariantReader {
     variants: Vec<Variant>,
     renditions: Vec<Rendition>,
     session_keys: Vec<Key>,
-    pending: Option<StreamInf>,
-}
-
-/// EXT-X-STREAM-INF, whose URI is still to come.
-#[derive(Default)]
-struct StreamInf {
-    bandwidth_bits_per_second: u64,
-    resolution: Option<(u32, u32)>,
-    codecs: Option<Box<str>>,
-    audio: Option<Box<str>>,
-    subtitles: Option<Box<str>>,
-    pathway: Option<Box<str>>,
+    steering: Option<ContentSteering>,
+    /// EXT-X-STREAM-INF, whose URI is still to come. Until then it has that of the playlist.
+    pending: Option<Variant>,
 }
 
 impl MultivariantReader {
     /// EXT-X-STREAM-INF. What cannot be read is left out; the variant stays.
     pub(super) fn stream_inf(&mut self, list: &[u8], reading: &mut Reading) -> Result<()> {
-        let mut stream = StreamInf::default();
+        let mut stream = without_attributes(reading.base.clone());
         let mut has_bandwidth = false;
         for attribute in Attributes::new(list) {
             let Attribute { name, value, .. } = match attribute {
@@ -43,23 +35,34 @@ impl MultivariantReader {
                 }
             };
             match name {
-                b"BANDWIDTH" => match bandwidth(value) {
-                    Some(bits) => (stream.bandwidth_bits_per_second, has_bandwidth) = (bits, true),
-                    None => reading.note(format!("BANDWIDTH: {} is no number", quoted(value))),
-                },
-                b"RESOLUTION" => {
-                    stream.resolution = resolution(value);
-                    if stream.resolution.is_none() {
-                        reading.note(format!("RESOLUTION: {} is no resolution: left out", quoted(value)));
-                    }
+                b"BANDWIDTH" => {
+                    let bits = number(bandwidth, name, value, reading);
+                    (stream.bandwidth_bits_per_second, has_bandwidth) = (bits.unwrap_or_default(), bits.is_some());
                 }
+                b"AVERAGE-BANDWIDTH" => {
+                    stream.average_bandwidth_bits_per_second = number(bandwidth, name, value, reading);
+                }
+                b"RESOLUTION" => {
+                    (stream.width, stream.height) = number(resolution, name, value, reading).unzip();
+                }
+                b"FRAME-RATE" => stream.frame_rate = number(decimal, name, value, reading),
                 b"CODECS" => stream.codecs = text(value, reading)?,
+                b"VIDEO-RANGE" => stream.video_range = text(value, reading)?,
+                b"HDCP-LEVEL" => stream.hdcp_level = text(value, reading)?,
+                b"SCORE" => stream.score = number(decimal, name, value, reading),
+                b"STABLE-VARIANT-ID" => stream.stable_id = text(value, reading)?,
                 b"AUDIO" => stream.audio = text(value, reading)?,
                 b"SUBTITLES" => stream.subtitles = text(value, reading)?,
+                b"VIDEO" => stream.video = text(value, reading)?,
+                b"CLOSED-CAPTIONS" => stream.closed_captions = text(value, reading)?,
                 b"PATHWAY-ID" => stream.pathway = text(value, reading)?,
-                _ => {}
+                _ => {
+                    reading.at_most(stream.others.len() + 1, MAX_OTHER_ATTRIBUTES, "unknown attributes")?;
+                    stream.others.push((reading.lossy(name)?, reading.lossy(value)?));
+                }
             }
         }
+        stream.others.sort();
         if !has_bandwidth {
             reading.note("EXT-X-STREAM-INF without BANDWIDTH: counts as 0");
         }
@@ -78,24 +81,15 @@ impl MultivariantReader {
     pub(super) fn uri(&mut self, uri: &[u8], reading: &mut Reading) -> Result<()> {
         let uri = reading.uri_text(uri)?;
         let uri = reading.resolve(&uri)?;
-        let stream = self.pending.take().unwrap_or_default();
-        self.variants.push(Variant {
-            uri,
-            bandwidth_bits_per_second: stream.bandwidth_bits_per_second,
-            width: stream.resolution.map(|(width, _)| width),
-            height: stream.resolution.map(|(_, height)| height),
-            codecs: stream.codecs,
-            audio: stream.audio,
-            subtitles: stream.subtitles,
-            pathway: stream.pathway,
-        });
+        reading.at_most(self.variants.len() + 1, MAX_VARIANTS, "variants")?;
+        self.variants.extend(self.pending.take().map(|stream| Variant { uri, ..stream }));
         Ok(())
     }
 
     /// EXT-X-MEDIA. One of an unknown TYPE is left out, as the specification wants it.
     pub(super) fn media(&mut self, list: &[u8], reading: &mut Reading) -> Result<()> {
         let mut kind = None;
-        let (mut group, mut name, mut language, mut uri) = (None, None, None, None);
+        let (mut group, mut name, mut language, mut channels, mut uri) = (None, None, None, None, None);
         let (mut default, mut autoselect, mut forced) = (false, false, false);
         for attribute in Attributes::new(list) {
             let Attribute { name: attribute, value, .. } = match attribute {
@@ -110,6 +104,7 @@ impl MultivariantReader {
                 b"GROUP-ID" => group = text(value, reading)?,
                 b"NAME" => name = text(value, reading)?,
                 b"LANGUAGE" => language = text(value, reading)?,
+                b"CHANNELS" => channels = text(value, reading)?,
                 b"URI" if value.is_empty() => reading.note("EXT-X-MEDIA: an empty URI: counts as none"),
                 b"URI" => {
                     let text = reading.uri_text(value)?;
@@ -132,17 +127,43 @@ impl MultivariantReader {
             reading.note("EXT-X-MEDIA without NAME");
         }
         let (group, name) = (group.unwrap_or_default(), name.unwrap_or_default());
-        self.renditions.push(Rendition { kind, group, name, language, uri, default, autoselect, forced });
+        reading.at_most(self.renditions.len() + 1, MAX_RENDITIONS, "renditions")?;
+        self.renditions.push(Rendition { kind, group, name, language, channels, uri, default, autoselect, forced });
         Ok(())
     }
 
     /// EXT-X-SESSION-KEY: only a hint, the media playlists say again which keys they need.
-    pub(super) fn session_key(&mut self, list: &[u8], reading: &mut Reading) {
+    pub(super) fn session_key(&mut self, list: &[u8], reading: &mut Reading) -> Result<()> {
         match key::parse("EXT-X-SESSION-KEY", list, reading) {
             Ok(Some(key)) => self.session_keys.push(key),
             Ok(None) => reading.note("EXT-X-SESSION-KEY with METHOD=NONE: left out"),
             Err(failure) => reading.note(format!("left out: {failure}")),
         }
+        reading.at_most(self.session_keys.len(), MAX_SESSION_KEYS, "session keys")
+    }
+
+    /// EXT-X-CONTENT-STEERING.
+    pub(super) fn content_steering(&mut self, list: &[u8], reading: &mut Reading) -> Result<()> {
+        let (mut server, mut pathway) = (None, None);
+        for attribute in Attributes::new(list) {
+            match attribute {
+                Ok(Attribute { name: b"SERVER-URI", value, .. }) if !value.is_empty() => {
+                    let uri = reading.uri_text(value)?;
+                    // Never asked, so that one which may not be asked does no harm.
+                    server = Some(reading.resolve(&uri).map_or_else(|_| uri.into(), |url| String::from(url).into()));
+                }
+                Ok(Attribute { name: b"PATHWAY-ID", value, .. }) => pathway = text(value, reading)?,
+                Ok(_) => {}
+                Err(reason) => reading.note(format!("EXT-X-CONTENT-STEERING: {reason}: left out")),
+            }
+        }
+        if server.is_none() {
+            reading.note("EXT-X-CONTENT-STEERING without SERVER-URI");
+        }
+        if self.steering.replace(ContentSteering { server, pathway }).is_some() {
+            reading.note("EXT-X-CONTENT-STEERING stands twice: the last one counts");
+        }
+        Ok(())
     }
 
     /// The playlist, once all lines are read.
@@ -156,8 +177,31 @@ impl MultivariantReader {
             renditions: self.renditions,
             session_keys: self.session_keys,
             variables: reading.take_variables(),
+            steering: self.steering,
             diagnostics: reading.take_diagnostics(),
         }
+    }
+}
+
+fn without_attributes(uri: Url) -> Variant {
+    Variant {
+        uri,
+        bandwidth_bits_per_second: 0,
+        average_bandwidth_bits_per_second: None,
+        width: None,
+        height: None,
+        frame_rate: None,
+        codecs: None,
+        video_range: None,
+        hdcp_level: None,
+        score: None,
+        stable_id: None,
+        audio: None,
+        subtitles: None,
+        video: None,
+        closed_captions: None,
+        pathway: None,
+        others: Vec::new(),
     }
 }
 
@@ -167,6 +211,16 @@ fn text(value: &[u8], reading: &mut Reading) -> Result<Option<Box<str>>> {
     Ok(Some(text).filter(|text| !text.is_empty()))
 }
 
+/// What `read` makes of a value; without it the attribute counts as missing.
+fn number<T>(read: fn(&[u8]) -> Option<T>, name: &[u8], value: &[u8], reading: &mut Reading) -> Option<T> {
+    let number = read(value);
+    if number.is_none() {
+        let name = String::from_utf8_lossy(name);
+        reading.note(format!("EXT-X-STREAM-INF: {name} {} cannot be read: left out", quoted(value)));
+    }
+    number
+}
+
 /// Bits per second; some packagers write a fraction.
 fn bandwidth(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value.trim_ascii()).ok()?;
@@ -174,6 +228,12 @@ fn bandwidth(value: &[u8]) -> Option<u64> {
         let bits: f64 = text.parse().ok()?;
         (0.0..1e15).contains(&bits).then_some(bits as u64)
     })
+}
+
+/// A number that is not negative, whole or not.
+fn decimal(value: &[u8]) -> Option<f64> {
+    let number: f64 = std::str::from_utf8(value.trim_ascii()).ok()?.parse().ok()?;
+    (0.0..=f64::MAX).contains(&number).then_some(number)
 }
 
 /// `width x height`.

@@ -8,16 +8,10 @@ use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
 
+use super::limits::{MAX_DIAGNOSTICS, MAX_URI_BYTES, MAX_VALUE_BYTES, MAX_VARIABLES};
 use super::uri::{is_plainly_relative, origin};
 use super::variables::Variables;
 use super::{Diagnostic, Limits};
-
-/// Longest URI, variables put in. Servers and proxies stop at or below it.
-const MAX_URI_BYTES: usize = 8 * 1024;
-/// Longest value that can be made of other values.
-const MAX_VALUE_BYTES: usize = 8 * 1024;
-/// After so many, odd lines are only counted: a hostile playlist has one on every line.
-const MAX_DIAGNOSTICS: usize = 100;
 
 /// The state that all tag readers share.
 pub(super) struct Reading<'a> {
@@ -87,6 +81,14 @@ impl<'a> Reading<'a> {
         Failure::new(kind, format!("{}: {what}", self.place()))
     }
 
+    /// Refuses a playlist that has more of something than it may.
+    pub(super) fn at_most(&self, count: usize, limit: usize, what: &str) -> Result<()> {
+        if count <= limit {
+            return Ok(());
+        }
+        Err(self.failure(FailureKind::PlaylistTooLarge, format!("more than {limit} {what}")))
+    }
+
     /// The present line, as messages name it.
     pub(super) fn place(&self) -> String {
         format!("line {}", self.line)
@@ -109,6 +111,7 @@ impl<'a> Reading<'a> {
     /// Reads one EXT-X-DEFINE.
     pub(super) fn define(&mut self, list: &[u8]) -> Result<()> {
         let bytes = self.variables.define(list, self.base, MAX_VALUE_BYTES).map_err(|reason| self.invalid(reason))?;
+        self.at_most(self.variables.len(), MAX_VARIABLES, "variables")?;
         self.count_expanded(bytes)
     }
 

@@ -14,6 +14,8 @@ pub struct Segments {
     records: Vec<Record>,
     /// Empty when no segment has one; else as long as `records`, [`WHOLE`] where there is none.
     byte_ranges: Vec<ByteRange>,
+    /// EXT-X-BITRATE: index of the first segment it is for, and bits per second.
+    bitrates: Vec<(u32, u64)>,
     /// Number of the first segment.
     first_sequence: u64,
     /// Discontinuity sequence number before the first segment.
@@ -43,6 +45,8 @@ pub struct Segment<'p> {
     pub discontinuity_sequence: u64,
     /// EXT-X-GAP: the segment is absent.
     pub gap: bool,
+    /// EXT-X-BITRATE in bits per second, of about 10 % precision (rfc8216bis §4.4.4.8).
+    pub bitrate_bits_per_second: Option<u64>,
 }
 
 /// A [`Segment`] without the numbers that come from its place.
@@ -119,7 +123,15 @@ impl Segments {
             discontinuity: record.discontinuity,
             discontinuity_sequence: self.first_discontinuity_sequence.saturating_add(record.discontinuities.into()),
             gap: record.gap,
+            bitrate_bits_per_second: self.bitrate(index),
         }
+    }
+
+    /// It is for segments that are whole resources only.
+    fn bitrate(&self, index: usize) -> Option<u64> {
+        let before = self.bitrates.partition_point(|(first, _)| *first as usize <= index).checked_sub(1)?;
+        let is_whole = self.byte_ranges.get(index).is_none_or(|range| *range == WHOLE);
+        is_whole.then_some(self.bitrates[before].1)
     }
 
     fn uri(&self, record: &Record) -> &str {
@@ -163,12 +175,24 @@ impl Segments {
         true
     }
 
+    /// Sets the bit rate of the segments that are still to come.
+    pub(super) fn set_bitrate(&mut self, bits_per_second: u64) {
+        let first = self.records.len() as u32;
+        if self.bitrates.last().is_some_and(|last| last.0 == first) {
+            self.bitrates.pop();
+        }
+        if self.bitrates.last().is_none_or(|last| last.1 != bits_per_second) {
+            self.bitrates.push((first, bits_per_second));
+        }
+    }
+
     /// Gives the segments their numbers and what was reserved back.
     pub(super) fn finish(&mut self, first_sequence: u64, first_discontinuity_sequence: u64) {
         (self.first_sequence, self.first_discontinuity_sequence) = (first_sequence, first_discontinuity_sequence);
         self.uris.shrink_to_fit();
         self.records.shrink_to_fit();
         self.byte_ranges.shrink_to_fit();
+        self.bitrates.shrink_to_fit();
     }
 }
 

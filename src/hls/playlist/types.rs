@@ -103,29 +103,59 @@ pub struct MultivariantPlaylist {
     pub session_keys: Vec<Key>,
     /// EXT-X-DEFINE values, by name, which media playlists may IMPORT.
     pub variables: Vec<(Box<str>, Box<str>)>,
+    /// EXT-X-CONTENT-STEERING.
+    pub steering: Option<ContentSteering>,
     /// What was odd and how it was read.
     pub diagnostics: Vec<Diagnostic>,
 }
 
-/// EXT-X-STREAM-INF (RFC 8216 §4.3.4.2).
+/// EXT-X-CONTENT-STEERING (rfc8216bis §4.4.6.6). The steering server is not asked: what it would
+/// choose between are copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContentSteering {
+    /// SERVER-URI; absolute, and not necessarily http (`data:`).
+    pub server: Option<Box<str>>,
+    /// PATHWAY-ID: the pathway to begin with.
+    pub pathway: Option<Box<str>>,
+}
+
+/// EXT-X-STREAM-INF (RFC 8216 §4.3.4.2, rfc8216bis §4.4.6.2).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant {
     /// Absolute.
     pub uri: Url,
     /// BANDWIDTH; 0 when missing.
     pub bandwidth_bits_per_second: u64,
+    /// AVERAGE-BANDWIDTH.
+    pub average_bandwidth_bits_per_second: Option<u64>,
     /// RESOLUTION width in pixels.
     pub width: Option<u32>,
     /// RESOLUTION height in lines.
     pub height: Option<u32>,
+    /// FRAME-RATE in pictures per second.
+    pub frame_rate: Option<f64>,
     /// CODECS as written.
     pub codecs: Option<Box<str>>,
+    /// VIDEO-RANGE: `SDR`, `HLG`, `PQ`.
+    pub video_range: Option<Box<str>>,
+    /// HDCP-LEVEL: what the way to the screen must be protected with.
+    pub hdcp_level: Option<Box<str>>,
+    /// SCORE: the higher, the more its author would have it chosen.
+    pub score: Option<f64>,
+    /// STABLE-VARIANT-ID: names the variant when its URI changes.
+    pub stable_id: Option<Box<str>>,
     /// GROUP-ID of its audio renditions.
     pub audio: Option<Box<str>>,
     /// GROUP-ID of its subtitle renditions.
     pub subtitles: Option<Box<str>>,
-    /// PATHWAY-ID (rfc8216bis): variants that differ only in it are copies of one another.
+    /// GROUP-ID of its video renditions.
+    pub video: Option<Box<str>>,
+    /// GROUP-ID of its closed captions, or `NONE`.
+    pub closed_captions: Option<Box<str>>,
+    /// PATHWAY-ID: variants that differ only in it are copies of one another.
     pub pathway: Option<Box<str>>,
+    /// All other attributes, in order of names. Only whether they are the same matters.
+    pub others: Vec<(Box<str>, Box<str>)>,
 }
 
 /// TYPE of an EXT-X-MEDIA.
@@ -152,6 +182,8 @@ pub struct Rendition {
     pub name: Box<str>,
     /// LANGUAGE (RFC 5646).
     pub language: Option<Box<str>>,
+    /// CHANNELS: number of channels, and more.
+    pub channels: Option<Box<str>>,
     /// Absolute; without one the rendition is inside the variant's own stream.
     pub uri: Option<Url>,
     /// DEFAULT=YES.

@@ -93,6 +93,11 @@ impl<'a> Variables<'a> {
         Ok(Cow::Owned(result))
     }
 
+    /// How many are defined.
+    pub(super) fn len(&self) -> usize {
+        self.defined.len()
+    }
+
     /// What was defined, by name.
     pub(super) fn into_defined(self) -> Vec<(Box<str>, Box<str>)> {
         self.defined.into_iter().collect()

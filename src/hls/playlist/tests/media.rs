@@ -133,12 +133,6 @@ fn odd_quotes_in_a_key_are_read() {
 }
 
 #[test]
-fn too_many_key_formats_are_refused() {
-    let many: String = (0..40).map(|n| format!("#EXT-X-KEY:METHOD=X,URI=\"k\",KEYFORMAT=\"{n}\"\n")).collect();
-    assert_fails(try_media(&many), PlaylistTooLarge, "line 34: more than 32 key formats");
-}
-
-#[test]
 fn a_map_is_under_the_keys_that_stand_before_it() {
     let playlist = media(
         "#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-MAP:URI=\"i1\"\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\na\n\
@@ -307,4 +301,36 @@ fn low_latency_parts_are_not_segments() {
 fn a_delta_update_is_refused() {
     let result = try_media("#EXT-X-SKIP:SKIPPED-SEGMENTS=3\n#EXTINF:1,\na");
     assert_fails(result, PlaylistInvalid, "line 2: EXT-X-SKIP");
+}
+
+#[test]
+fn discontinuities_are_counted_from_the_sequence() {
+    let joint = "#EXT-X-DISCONTINUITY\n";
+    let lines = format!(
+        "#EXT-X-DISCONTINUITY-SEQUENCE:5\n#EXTINF:1,\na\n{joint}{joint}#EXTINF:1,\nb\n#EXTINF:1,\nc\n{joint}#EXTINF:1,\nd"
+    );
+    let playlist = media(&lines);
+    let numbers: Vec<_> = playlist.segments.iter().map(|segment| segment.discontinuity_sequence).collect();
+    assert_eq!(numbers, [5, 6, 6, 7]);
+    let late = media("#EXTINF:1,\na\n#EXT-X-DISCONTINUITY-SEQUENCE:5");
+    assert_eq!((late.segments.at(0).discontinuity_sequence, late.diagnostics[0].line), (5, 4));
+}
+
+#[test]
+fn bit_rates_are_those_of_whole_segments() {
+    let playlist = media(
+        "#EXTINF:1,\na\n#EXT-X-BITRATE:1\n#EXT-X-BITRATE:800\n#EXTINF:1,\nb\n#EXTINF:1,\nc\n#EXT-X-BYTERANGE:5@0\n#EXTINF:1,\nd\n\
+         #EXT-X-BITRATE:fast\n#EXTINF:1,\ne\n#EXT-X-BITRATE: 900\n#EXTINF:1,\nf\n",
+    );
+    let rates: Vec<_> = playlist.segments.iter().map(|segment| segment.bitrate_bits_per_second).collect();
+    assert_eq!(rates, [None, Some(800_000), Some(800_000), None, Some(800_000), Some(900_000)]);
+    assert_eq!(playlist.diagnostics[0].message, "EXT-X-BITRATE: \"fast\" is no number: left out");
+}
+
+#[test]
+fn a_map_under_a_key_without_iv_is_noted() {
+    let map =
+        |iv: &str| media(&format!("#EXT-X-KEY:METHOD=AES-128,URI=\"k\"{iv}\n#EXT-X-MAP:URI=\"i\"\n#EXTINF:1,\na"));
+    assert_eq!(map("").diagnostics[0].line, 3);
+    assert!(map(",IV=0x1").diagnostics.is_empty());
 }

@@ -131,6 +131,49 @@ fn limits_are_kept() {
     assert_fails(read(&"\n".repeat(201)), PlaylistTooLarge, "201 bytes");
 }
 
+/// Each limit that is no setting, at it and one over.
+#[test]
+fn no_kind_of_thing_is_without_limit() {
+    use super::limits::*;
+    let session = "#EXT-X-SESSION-KEY:METHOD=AES-128,URI=\"k\"\n";
+    let variant = "#EXT-X-STREAM-INF:BANDWIDTH=1\nx\n";
+    let rendition = "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"a\"\n";
+    let variables =
+        |count: usize| (0..count).map(|n| format!("#EXT-X-DEFINE:NAME=\"{n}\",VALUE=\"\"\n")).collect::<String>();
+    let formats = |count: usize| {
+        let key = |n| format!("#EXT-X-KEY:METHOD=X,URI=\"k\",KEYFORMAT=\"{n}\"\n");
+        (0..count).map(key).collect::<String>() + "#EXTINF:1,\na\n"
+    };
+    // Two in force at each segment.
+    let keys = |count: usize| {
+        let change = |n| format!("#EXT-X-KEY:METHOD=X,URI=\"{n}\"\n#EXTINF:1,\na\n");
+        "#EXT-X-KEY:METHOD=X,KEYFORMAT=\"f\"\n".to_owned() + &(0..count.div_ceil(2)).map(change).collect::<String>()
+    };
+    let others = |count: usize| {
+        format!("#EXT-X-STREAM-INF:BANDWIDTH=1{}\nx\n", (0..count).map(|n| format!(",X{n}=1")).collect::<String>())
+    };
+    type Text<'t> = &'t dyn Fn(usize) -> String;
+    let cases: &[(&str, usize, Text)] = &[
+        ("variables", MAX_VARIABLES, &|count| variables(count) + "#EXTINF:1,\na\n"),
+        ("key formats at once", MAX_KEY_FORMATS, &formats),
+        ("keys", MAX_KEYS, &keys),
+        ("variants", MAX_VARIANTS, &|count| variant.repeat(count)),
+        ("unknown attributes", MAX_OTHER_ATTRIBUTES, &others),
+        ("renditions", MAX_RENDITIONS, &|count| rendition.repeat(count)),
+        ("session keys", MAX_SESSION_KEYS, &|count| session.repeat(count)),
+    ];
+    for (what, limit, text) in cases {
+        let read = |count| read(format!("#EXTM3U\n{}", text(count)));
+        assert!(read(*limit).is_ok(), "{what}");
+        assert_fails(read(limit + 1), PlaylistTooLarge, &format!("more than {limit} {what}"));
+    }
+    let limits = Limits { max_segments: 3, ..Limits::default() };
+    let maps = |count| (0..count).map(|n| format!("#EXT-X-MAP:URI=\"{n}\"\n")).collect::<String>();
+    assert!(parse(format!("#EXTM3U\n{}", maps(3)).as_bytes(), &base(), &limits).is_ok());
+    let over = parse(format!("#EXTM3U\n{}", maps(4)).as_bytes(), &base(), &limits);
+    assert_fails(over, PlaylistTooLarge, "line 5: more than 3 initialization sections");
+}
+
 #[test]
 fn a_base_that_may_not_be_asked_is_refused() {
     let base = Url::parse("file:///etc/b.m3u8").unwrap();

@@ -8,7 +8,8 @@ fn everything_in_one() {
          #EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"s\",NAME=\"en\",FORCED=YES,URI=\"en.m3u8\"\n\
          #EXT-X-MEDIA:TYPE=VIDEO,GROUP-ID=\"v\",NAME=\"v\"\n\
          #EXT-X-SESSION-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-SESSION-DATA:DATA-ID=\"x\",VALUE=\"y\"\n\
-         #EXT-X-STREAM-INF:AVERAGE-BANDWIDTH=1,BANDWIDTH=2000000,CODECS=\"avc1.4d401f,mp4a.40.2\",RESOLUTION=1280x720,AUDIO=\"a\",SUBTITLES=\"s\",PATHWAY-ID=\"p\"\n\
+         #EXT-X-CONTENT-STEERING:SERVER-URI=\"/steer\",PATHWAY-ID=\"p\"\n\
+         #EXT-X-STREAM-INF:AVERAGE-BANDWIDTH=1,NAME=\"hd\",FRAME-RATE=29.970,VIDEO-RANGE=SDR,HDCP-LEVEL=NONE,SCORE=2,STABLE-VARIANT-ID=\"id\",VIDEO=\"v\",CLOSED-CAPTIONS=NONE,BANDWIDTH=2000000,CODECS=\"avc1.4d401f,mp4a.40.2\",RESOLUTION=1280x720,AUDIO=\"a\",SUBTITLES=\"s\",PATHWAY-ID=\"p\"\n\
          720/x.m3u8\n\
          #EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=\"i.m3u8\"\n#EXT-X-STREAM-INF:BANDWIDTH=1\n# a comment\nhttps://o.example/y\n",
     );
@@ -19,6 +20,16 @@ fn everything_in_one() {
     assert_eq!(first.codecs.as_deref(), Some("avc1.4d401f,mp4a.40.2"));
     let groups = (first.audio.as_deref(), first.subtitles.as_deref(), first.pathway.as_deref());
     assert_eq!(groups, (Some("a"), Some("s"), Some("p")));
+    assert_eq!(
+        (first.average_bandwidth_bits_per_second, first.frame_rate, first.score),
+        (Some(1), Some(29.97), Some(2.0))
+    );
+    let texts = [&first.video_range, &first.hdcp_level, &first.stable_id, &first.video, &first.closed_captions];
+    assert_eq!(texts.map(|text| text.as_deref().unwrap()), ["SDR", "NONE", "id", "v", "NONE"]);
+    assert_eq!(first.others, [("NAME".into(), "hd".into())]);
+    let steering = playlist.steering.as_ref().unwrap();
+    assert_eq!(steering.server.as_deref(), Some("https://h.example/steer"));
+    assert_eq!(steering.pathway.as_deref(), Some("p"));
     assert_eq!(second.uri.as_str(), "https://o.example/y");
     let [audio, subtitles, video] = &playlist.renditions[..] else { panic!("{:?}", playlist.renditions) };
     assert_eq!((&*audio.name, audio.language.as_deref()), ("Deutsch, laut", Some("de")));
@@ -78,4 +89,29 @@ fn a_session_key_is_only_a_hint() {
     let playlist = multivariant("#EXT-X-SESSION-KEY:METHOD=AES-128\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx");
     assert!(playlist.session_keys.is_empty());
     assert_eq!(playlist.diagnostics[0].message, "left out: line 2: EXT-X-SESSION-KEY: METHOD=AES-128 without URI");
+}
+
+#[test]
+fn steering_that_cannot_be_followed_does_no_harm() {
+    for (list, diagnostics) in [
+        ("PATHWAY-ID=\"p\"", 1),
+        ("SERVER-URI=\"\"", 1),
+        ("SERVER-URI=\"data:,x\"", 0),
+        ("SERVER-URI=\"file:///etc/passwd\"", 0),
+        ("x,SERVER-URI=\"s\"", 1),
+        ("SERVER-URI=\"s\"\n#EXT-X-CONTENT-STEERING:SERVER-URI=\"s\"", 1),
+    ] {
+        let playlist = multivariant(&format!("#EXT-X-CONTENT-STEERING:{list}\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx"));
+        assert_eq!(playlist.diagnostics.len(), diagnostics, "{list}: {:?}", playlist.diagnostics);
+        assert!(playlist.steering.is_some(), "{list}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_variant_is_noted() {
+    for list in ["FRAME-RATE=x", "FRAME-RATE=-1", "SCORE=", "AVERAGE-BANDWIDTH=much", "RESOLUTION=1"] {
+        let playlist = multivariant(&format!("#EXT-X-STREAM-INF:BANDWIDTH=1,{list}\nx"));
+        assert_eq!(playlist.diagnostics.len(), 1, "{list}: {:?}", playlist.diagnostics);
+        assert!(playlist.variants[0].others.is_empty());
+    }
 }
