@@ -57,4 +57,4 @@ fmt:
 
 clean:
 	$(CARGO) clean
-	rm -rf tests/producers/node_modules
+	rm -rf tests/producers/node_modules tests/corpora/node_modules
