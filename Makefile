@@ -5,14 +5,18 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
+# How long `make fuzz` goes on.
+FUZZ_SECONDS ?= 60
+
 # The benchmarks to run: any of playlist, decrypt, engine.
 BENCH ?= playlist decrypt engine
 
-.PHONY: help deps demo-deps bench-deps build test demo bench fmt clean
+.PHONY: help deps demo-deps bench-deps build test fuzz demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
+	@echo 'make fuzz    mutated playlists into the parser for FUZZ_SECONDS=$(FUZZ_SECONDS); FUZZ_SEED= repeats a run'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
@@ -40,6 +44,11 @@ test: deps
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	@echo '==> tests'
 	$(CARGO) test --locked
+
+# The dev profile, where an overflow is a panic.
+fuzz:
+	@echo '==> build and mutate for $(FUZZ_SECONDS) s'
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test fuzz -- --nocapture
 
 # The dev profile: a release build from nothing takes several minutes on two cores.
 demo: demo-deps

@@ -1,0 +1,79 @@
+//! Mutated playlists into the parser, with nothing but a stable toolchain: `make fuzz` runs it for
+//! `FUZZ_SECONDS`, the tests for some thousand executions. `FUZZ_SEED` repeats a run.
+
+mod memory;
+mod mutation;
+mod rules;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hauld::hls::playlist::{self, Limits};
+
+#[global_allocator]
+static HEAP: memory::Counting = memory::Counting;
+
+/// Executions when nobody says for how long.
+const EXECUTIONS: u64 = 5_000;
+/// Bytes on the heap for each byte of text, and for any text: keys of 32 formats at each segment
+/// cost most, and variables may add `max_bytes`.
+const HEAP_PER_BYTE: usize = 200;
+const HEAP_ALWAYS: usize = 256 * 1024;
+
+#[test]
+fn mutated_playlists_break_no_rule() {
+    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+    let seconds = setting("FUZZ_SECONDS").map(Duration::from_secs);
+    // Another one for each long run, the same for all tests.
+    let seed = setting("FUZZ_SEED").unwrap_or_else(|| if seconds.is_some() { fastrand::u64(..) } else { 1 });
+    println!("FUZZ_SEED={seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let seeds = seeds();
+    let begin = Instant::now();
+    let (mut executions, mut playlists) = (0u64, 0u64);
+    while seconds.map_or(executions < EXECUTIONS, |seconds| begin.elapsed() < seconds) {
+        let text = mutation::mutated(&seeds, &mut rng);
+        // Shown only when the check does not come back from it.
+        let shown = Shown(&text);
+        let (is_playlist, heap) = memory::peak_of(|| rules::check(&text));
+        assert!(heap <= HEAP_ALWAYS + HEAP_PER_BYTE * text.len(), "{heap} bytes for {} of text", text.len());
+        if executions.is_multiple_of(1000) {
+            check_time(&text);
+        }
+        std::mem::forget(shown);
+        executions += 1;
+        playlists += u64::from(is_playlist);
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    println!(
+        "{executions} executions in {seconds:.0} s, {:.0}/s, {playlists} of them playlists",
+        executions as f64 / seconds
+    );
+    assert!(playlists > executions / 10, "the mutations leave only {playlists} playlists of {executions}");
+}
+
+/// A long text of the same lines is read in a time that only a loop over all that came before could
+/// miss: a second stands for ten milliseconds.
+fn check_time(text: &[u8]) {
+    let long = text.repeat((512 * 1024_usize).div_ceil(text.len().max(1)));
+    let begin = Instant::now();
+    let _ = playlist::parse(&long, &rules::base(), &Limits::default());
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?} for {} bytes", begin.elapsed(), long.len());
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/playlists");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "m3u8"));
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Prints a text when a panic passes by.
+struct Shown<'t>(&'t [u8]);
+
+impl Drop for Shown<'_> {
+    fn drop(&mut self) {
+        println!("the text was:\n{}\n= {:?}", String::from_utf8_lossy(self.0), self.0.escape_ascii().to_string());
+    }
+}
