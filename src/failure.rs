@@ -129,6 +129,10 @@ failure_kinds! {
     SegmentInvalid = "segment_invalid", twice, Retry;
     /// The playlist declares a segment absent (EXT-X-GAP): the lecture would have a hole.
     SegmentMissing = "segment_missing", once, Retry;
+    /// Packets of a transport stream are missing inside a segment: the lecture would have a hole.
+    PacketsMissing = "packets_missing", twice, Retry;
+    /// Codec, picture size or sound format change on the way: one .mp4 cannot hold it.
+    CodecChanged = "codec_changed", once, GiveUp;
     /// A segment does not decrypt: not a multiple of 16 bytes, or wrong padding.
     DecryptionFailed = "decryption_failed", twice, Retry;
     /// The key is not 16 bytes.

@@ -19,6 +19,7 @@ mod sink;
 mod slot;
 mod sniff;
 mod track;
+pub mod transport;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

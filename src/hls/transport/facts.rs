@@ -1,0 +1,98 @@
+//! What a segment turned out to hold, and whether another one goes on where it ended.
+
+use super::codec::{Codec, Configuration};
+
+/// What was found in one segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The elementary streams in the order of the program map; empty for other containers.
+    pub streams: Vec<StreamFacts>,
+    /// Missing or damaged packets. A hole, unless somebody has allowed it.
+    pub damage: Option<Damage>,
+}
+
+/// One elementary stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamFacts {
+    pub pid: u16,
+    pub codec: Codec,
+    /// Presentation timestamp of its first access unit in the segment, 33 bits at 90 kHz.
+    pub first_pts: Option<u64>,
+    /// What a decoder has to know; `None` where it was not found or is not looked for.
+    pub configuration: Option<Configuration>,
+}
+
+/// Packets that were lost before they reached us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Damage {
+    /// How many packets are missing or marked as damaged, at least: the counter that tells has four
+    /// bits.
+    pub packets: u64,
+    /// Where it was seen first.
+    pub pid: u16,
+    /// Byte in the clear segment.
+    pub offset: u64,
+}
+
+impl std::fmt::Display for Damage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Damage { packets, pid, offset } = self;
+        write!(f, "at least {packets} packets are missing or damaged, the first of PID {pid:#x} at byte {offset}")
+    }
+}
+
+impl Facts {
+    /// The earliest presentation timestamp of picture and sound, 33 bits at 90 kHz. A segment in
+    /// the middle of which the clock wraps has its earliest one before the wrap.
+    pub fn first_pts(&self) -> Option<u64> {
+        let media = self.streams.iter().filter(|stream| stream.codec.is_picture() || stream.codec.is_sound());
+        media.filter_map(|stream| stream.first_pts).reduce(|first, second| {
+            // Half of the range: which of the two is behind the other on a circle.
+            if second.wrapping_sub(first) & 0x1_ffff_ffff < 1 << 32 { first } else { second }
+        })
+    }
+
+    /// Whether `later` can follow in one .mp4.
+    ///
+    /// # Errors
+    /// What changes, in words.
+    pub fn compatible(&self, later: &Facts) -> Result<(), String> {
+        if self.streams.is_empty() {
+            return Ok(());
+        }
+        for (what, of_kind) in [("picture", Codec::is_picture as fn(Codec) -> bool), ("sound", Codec::is_sound)] {
+            let tracks = |facts: &'_ Facts| -> Vec<StreamFacts> {
+                facts.streams.iter().filter(|stream| of_kind(stream.codec)).cloned().collect()
+            };
+            let (before, after) = (tracks(self), tracks(later));
+            // One that ends is no harm: the track of the .mp4 is shorter then.
+            if after.len() > before.len() {
+                return Err(format!("a {what} track appears: {}", describe(&after[before.len()])));
+            }
+            for (before, after) in before.iter().zip(&after) {
+                changes(what, before, after)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn changes(what: &str, before: &StreamFacts, after: &StreamFacts) -> Result<(), String> {
+    let same_codec = before.codec == after.codec;
+    let same_configuration = match (&before.configuration, &after.configuration) {
+        (Some(before), Some(after)) => before.is_like(after),
+        // Nothing to compare with.
+        _ => true,
+    };
+    if same_codec && same_configuration {
+        return Ok(());
+    }
+    Err(format!("the {what} changes from {} to {}", describe(before), describe(after)))
+}
+
+fn describe(stream: &StreamFacts) -> String {
+    match &stream.configuration {
+        Some(configuration) => format!("{} {configuration}", stream.codec),
+        None => stream.codec.to_string(),
+    }
+}
