@@ -68,6 +68,10 @@ impl Plan {
         if playlist.segments.is_empty() {
             return invalid("the playlist has no segments".into());
         }
+        // Players leave it out. If it was a segment, the file would have a hole.
+        if let Some(line) = playlist.unannounced_line {
+            return invalid(format!("line {line}: a URI without EXTINF: whether it is a segment cannot be told"));
+        }
         for keys in playlist.key_sets.iter() {
             usable_key(keys)?.map(key_url).transpose()?;
         }

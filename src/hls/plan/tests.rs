@@ -104,6 +104,9 @@ fn an_identity_key_beside_drm_is_used() {
 fn what_would_leave_a_hole_is_refused() {
     assert_eq!(failure("#EXTINF:6,\na.ts\n#EXT-X-GAP\n#EXTINF:6,\nb.ts").kind, FailureKind::SegmentMissing);
     assert_eq!(failure("").kind, FailureKind::PlaylistInvalid);
+    let unannounced = failure("#EXTINF:6,\na.ts\nb.ts\n#EXTINF:6,\nc.ts");
+    assert_eq!(unannounced.kind, FailureKind::PlaylistInvalid);
+    assert!(unannounced.message.starts_with("line 5: a URI without EXTINF"), "{unannounced}");
     assert_eq!(failure("#EXT-X-I-FRAMES-ONLY\n#EXTINF:6,\na.ts").kind, FailureKind::PlaylistInvalid);
     let key = failure("#EXT-X-KEY:METHOD=AES-128,URI=\"file:///etc/passwd\"\n#EXTINF:6,\na.ts");
     assert_eq!(key.kind, FailureKind::UrlInvalid);

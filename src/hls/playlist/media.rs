@@ -50,6 +50,7 @@ impl MediaReader {
             end_list: false,
             i_frames_only: false,
             segments: Segments::default(),
+            unannounced_line: None,
             key_sets: KeySets::default(),
             maps: Vec::new(),
             diagnostics: Vec::new(),
@@ -163,6 +164,7 @@ impl MediaReader {
         if pending.duration_seconds.is_none() {
             if pending.byte_range.is_none() {
                 reading.note(format!("{} without EXTINF: left out", shown_uri(uri)));
+                self.playlist.unannounced_line.get_or_insert(reading.line);
                 // A joint stays one; a gap said that this very URI is absent.
                 self.pending.discontinuity = pending.discontinuity;
                 return Ok(());

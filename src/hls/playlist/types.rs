@@ -36,6 +36,9 @@ pub struct MediaPlaylist {
     pub i_frames_only: bool,
     /// In playlist order.
     pub segments: Segments,
+    /// Line of the first URI that neither EXTINF nor EXT-X-BYTERANGE announced. It is not among the
+    /// segments, though its author may have thought so.
+    pub unannounced_line: Option<u32>,
     /// What [`Segment::key_set`](super::Segment::key_set) points to. The first is empty: not encrypted.
     pub key_sets: KeySets,
     /// What [`Segment::map`](super::Segment::map) points to.

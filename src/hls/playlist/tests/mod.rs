@@ -78,6 +78,46 @@ fn a_byte_order_mark_and_blank_lines_may_come_first() {
     assert!(matches!(playlist, Playlist::Media(playlist) if uris(&playlist) == ["a.ts"]));
 }
 
+/// What players take, in one list: none of it changes what is read.
+#[test]
+fn the_same_playlist_however_it_is_written() {
+    let plain = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-PLAYLIST-TYPE:VOD\n\
+                 #EXT-X-KEY:METHOD=AES-128,URI=\"k,1=2\",IV=0xA\n#EXT-X-MAP:URI=\"i\",BYTERANGE=\"8@0\"\n#EXTINF:6.5,\n\
+                 #EXT-X-BYTERANGE:16@8\na.mp4\n#EXTINF:6,\nb.mp4\n#EXT-X-ENDLIST\n";
+    let shown = |text: &str| match read(text).unwrap_or_else(|failure| panic!("{failure}\n{text}")) {
+        Playlist::Media(playlist) => format!("{:?}", MediaPlaylist { diagnostics: Vec::new(), ..playlist }),
+        Playlist::Multivariant(_) => panic!("a multivariant playlist"),
+    };
+    let expected = shown(plain);
+    for (what, with) in [
+        ("\n", "\r\n"),
+        ("\n", "\r"),
+        ("\n", "\n\n \t\n"),
+        ("\n", " \n\t"),
+        ("#EXT-X-ENDLIST\n", "#EXT-X-ENDLIST"),
+        ("#EXTM3U", "\u{feff}#EXTM3U"),
+        ("#EXTM3U", "#EXTM3U url-tvg=\"x\""),
+        ("DURATION:6", "DURATION:6.0"),
+        ("VERSION:7", "VERSION:7.1"),
+        ("VERSION:7", "VERSION:99"),
+        ("6.5,", "6.5,A title, with commas, and = \"quotes"),
+        ("6.5,", "6.500"),
+        ("6.5,", " 6.5 , "),
+        ("METHOD=AES-128,URI=\"k,1=2\",IV=0xA", " METHOD = AES-128 , IV=0x0a,KEYFORMAT=\"identity\",URI = \"k,1=2\" ,"),
+        ("IV=0xA", "IV=0X0000000000000000000000000000000A,KEYFORMATVERSIONS=\"1\",X-NEW=1"),
+        ("\"8@0\"", "8@0"),
+        ("TYPE:VOD", "TYPE:vod"),
+        ("16@8", " 16 @ 8 "),
+        ("#EXTINF:6,", "#EXT-X-NEW:x=\"\n# a comment\n#EXTINF:6,\n#EXT-X-PROGRAM-DATE-TIME:2020-01-01T00:00:00Z"),
+        ("b.mp4", "b.mp4 "),
+        ("EXT-X-MEDIA-SEQUENCE:5", "EXT-X-MEDIA-SEQUENCE: 005"),
+    ] {
+        let text = plain.replace(what, with);
+        assert_ne!(text, plain, "{what:?}");
+        assert_eq!(shown(&text), expected, "{with:?} for {what:?}");
+    }
+}
+
 #[test]
 fn utf_16_is_refused_by_name() {
     let text = "#EXTM3U\n#EXTINF:1,\na.ts\n";
