@@ -20,6 +20,7 @@ mod slot;
 mod sniff;
 mod track;
 pub mod transport;
+pub mod webvtt;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
