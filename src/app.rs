@@ -16,7 +16,7 @@ use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::Engine;
 use crate::hook::Hook;
-use crate::http::Cookies;
+use crate::http::{self, Cookies};
 use crate::media::{CourseDownload, StreamDownload};
 use crate::metrics::Metrics;
 use crate::queue::{Producer, Queue};
@@ -124,13 +124,20 @@ async fn build_pipeline(
         Some(path) => Arc::new(Cookies::load(path)?),
         None => Arc::default(),
     };
-    let engine = Arc::new(Engine::new(config.hls.clone(), &config.http, metrics.clone())?);
+    let engine = Arc::new(Engine::new(config, metrics.clone())?);
     let streams = StreamDownload { engine, remux, container: config.remux.container };
+    let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
     Ok(Pipeline {
         gate: config.gate.clone(),
         store,
-        resolver: Resolver::new(&config.resolver, &config.http)?,
-        courses: CourseDownload { streams, cookies, metrics: metrics.clone() },
+        courses: CourseDownload {
+            streams,
+            client: http::client(&config.http, http::Protocol::Http1)?,
+            cookies,
+            resolver: resolver.clone(),
+            metrics: metrics.clone(),
+        },
+        resolver,
         delivery: FolderDelivery::new(config.delivery.directory.clone()),
         finalize: FinalizeClient::new(&config.report, &config.http)?,
         events: Events::new(redis_client::manager(&config.redis)?),

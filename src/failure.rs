@@ -99,6 +99,8 @@ failure_kinds! {
     PlaylistTooLarge = "playlist_too_large", once, GiveUp;
     /// The playlist is a live stream: only finished streams are downloaded.
     LiveUnsupported = "live_unsupported", once, GiveUp;
+    /// The playlist of an event was followed for `live.max_seconds` and has not ended: the job goes on with it later.
+    EventNotEnded = "event_not_ended", once, Retry;
     /// The stream is protected by a DRM system: the daemon never works around protection.
     DrmProtected = "drm_protected", once, GiveUp;
     /// The stream uses an encryption method that is not supported.
@@ -157,6 +159,32 @@ failure_kinds! {
     Interrupted = "interrupted", once, HandBack;
     /// The instance lost its lease; another one has the job.
     LeaseLost = "lease_lost", once, Abandon;
+}
+
+impl FailureKind {
+    /// Whether the same piece of a stream may be had elsewhere: at a fresh address, or as a copy on
+    /// another host.
+    pub fn is_of_the_origin(self) -> bool {
+        use FailureKind::*;
+        matches!(
+            self,
+            PlaylistInvalid
+                | NotFound
+                | LinkExpired
+                | RateLimited
+                | ServerError
+                | HttpRejected
+                | RedirectRefused
+                | ConnectionFailed
+                | TlsFailed
+                | TimedOut
+                | BodyTruncated
+                | BodyTooLarge
+                | SegmentInvalid
+                | DecryptionFailed
+                | KeyInvalid
+        )
+    }
 }
 
 impl fmt::Display for FailureKind {

@@ -51,9 +51,9 @@ impl Progress {
         self.segments_total.fetch_add(total, Relaxed);
     }
 
-    /// A segment has been written.
-    pub fn segment_done(&self) {
-        self.segments_done.fetch_add(1, Relaxed);
+    /// So many segments have been written.
+    pub fn segments_done(&self, count: u64) {
+        self.segments_done.fetch_add(count, Relaxed);
     }
 
     /// Bytes have arrived.

@@ -52,7 +52,7 @@ pub fn run(arguments: &[&str]) {
 }
 
 async fn download(config: &Config, url: &str, jobs: usize, limit: Duration, directory: &Path) -> Vec<u64> {
-    let engine = Engine::new(config.hls.clone(), &config.http, Metrics::new()).expect("an engine");
+    let engine = Engine::new(config, Metrics::new()).expect("an engine");
     let engine = Arc::new(engine);
     let url = Url::parse(url).expect("a URL");
     let headers = RequestHeaders::new(&url, &[], Arc::default()).expect("no headers");
@@ -61,7 +61,8 @@ async fn download(config: &Config, url: &str, jobs: usize, limit: Duration, dire
     let mut downloads = JoinSet::new();
     for (job, progress) in progress.iter().cloned().enumerate() {
         let (engine, stem) = (engine.clone(), directory.join(format!("job{job}")));
-        let request = StreamRequest { url: url.clone(), headers: headers.clone() };
+        let allowance = engine.job_allowance();
+        let request = StreamRequest { url: url.clone(), headers: headers.clone(), allowance, renewal: None };
         downloads.spawn(async move { engine.download(&request, &stem, &progress).await });
     }
     let end = async {

@@ -16,7 +16,7 @@ use super::ContainerArgument;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
-use crate::http::{Cookies, RequestHeaders, headers_for, shown};
+use crate::http::{self, Cookies, RequestHeaders, headers_for, shown};
 use crate::media::{CourseDownload, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
@@ -81,7 +81,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         None => Arc::default(),
     };
     let metrics = Metrics::new();
-    let engine = Arc::new(Engine::new(config.hls.clone(), &config.http, metrics.clone())?);
+    let engine = Arc::new(Engine::new(&config, metrics.clone())?);
     let container = container(arguments.container, &arguments.output);
     let remux = if container == Container::Ts { None } else { Remux::detect(&config.remux).await };
     let streams = StreamDownload { engine, remux, container };
@@ -97,19 +97,22 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             make_place(&arguments.output).await?;
             progress.set_items(1);
             progress.start_item(&arguments.output.to_string_lossy());
-            let request = StreamRequest { url: url.clone(), headers };
+            let allowance = streams.engine.job_allowance();
+            let request = StreamRequest { url: url.clone(), headers, allowance, renewal: None };
             let finished = streams.run(&request, &target, &progress, &cancel).await?;
             progress.finish_item();
             return Ok(finished.path);
         }
-        let mut course = Resolver::new(&config.resolver, &config.http)?.resolve(url).await?;
+        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
+        let mut course = resolver.resolve(url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
             if let Some(stream) = &mut lecture.stream {
                 stream.headers.extend(headers_for(&arguments.header, url, &stream.url).cloned());
             }
         }
-        let courses = CourseDownload { streams, cookies, metrics };
-        let folder = courses.run(&course, &arguments.output, &progress, &cancel).await?;
+        let client = http::client(&config.http, http::Protocol::Http1)?;
+        let courses = CourseDownload { streams, client, cookies, resolver, metrics };
+        let folder = courses.run(&course, url, &arguments.output, &progress, &cancel).await?;
         Ok(arguments.output.join(folder.name))
     };
     let result = tokio::select! {

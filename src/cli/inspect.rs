@@ -43,8 +43,9 @@ pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String>
     let playlist = if text.starts_with("http://") || text.starts_with("https://") {
         let url = crate::http::parse_url(text)?;
         let headers = RequestHeaders::new(&url, &[], Default::default())?;
-        let engine = Engine::new(config.hls, &config.http, Metrics::new())?;
-        engine.load_playlist(&StreamRequest { url: url.clone(), headers }, &url, &[]).await?
+        let engine = Engine::new(&config, Metrics::new())?;
+        let allowance = engine.job_allowance();
+        engine.load_playlist(&StreamRequest { url: url.clone(), headers, allowance, renewal: None }).await?
     } else {
         let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
         let max_bytes = config.hls.max_playlist_bytes;

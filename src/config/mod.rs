@@ -168,10 +168,53 @@ impl Config {
                     1..=100,
                     "Attempts at one segment before the lecture fails.",
                 ) as u32,
+                max_lecture_retries: s.integer(
+                    "hls.max_lecture_retries",
+                    500,
+                    0..=1_000_000,
+                    "Requests in all that may be made again for one lecture.",
+                ) as u32,
+                max_job_retries: s.integer(
+                    "hls.max_job_retries",
+                    2000,
+                    0..=1_000_000,
+                    "Requests in all that may be made again for one attempt at a job.",
+                ) as u32,
+                max_connections_per_host: s.integer(
+                    "hls.max_connections_per_host",
+                    0,
+                    0..=4096,
+                    "Segment requests at once for one host, for all jobs together; 0 means no limit.",
+                ) as usize,
+                max_bytes_per_second: s.integer(
+                    "hls.max_bytes_per_second",
+                    0,
+                    0..=(1 << 40),
+                    "Bytes received per second, for all jobs together; 0 means no limit.",
+                ),
+                max_job_bytes_per_second: s.integer(
+                    "hls.max_job_bytes_per_second",
+                    0,
+                    0..=(1 << 40),
+                    "Bytes received per second for each job; 0 means no limit.",
+                ),
+                allow_gaps: s.boolean(
+                    "hls.allow_gaps",
+                    false,
+                    "Whether a lecture may lack segments that its playlist declares absent; they are reported.",
+                ),
                 max_playlist_bytes: s.integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
                     as usize,
                 max_segments: s.integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
                     as usize,
+            },
+            live: LiveSettings {
+                max: seconds(s.integer(
+                    "live.max_seconds",
+                    900,
+                    1..=604_800,
+                    "How long the playlist of an event that has not ended is followed.",
+                )),
             },
             remux: RemuxSettings {
                 container: s.choice(

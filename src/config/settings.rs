@@ -19,6 +19,7 @@ pub struct Config {
     pub resolver: ResolverSettings,
     pub http: HttpSettings,
     pub hls: HlsSettings,
+    pub live: LiveSettings,
     pub remux: RemuxSettings,
     pub staging: StagingSettings,
     pub delivery: DeliverySettings,
@@ -146,8 +147,27 @@ pub struct HlsSettings {
     pub buffer_bytes: usize,
     /// Attempts for each segment.
     pub segment_attempts: u32,
+    /// Requests in all that may be made again for one lecture.
+    pub max_lecture_retries: u32,
+    /// Requests in all that may be made again for one job.
+    pub max_job_retries: u32,
+    /// Requests at once for one host; 0 means no limit.
+    pub max_connections_per_host: usize,
+    /// For all jobs together; 0 means no limit.
+    pub max_bytes_per_second: u64,
+    /// For each job; 0 means no limit.
+    pub max_job_bytes_per_second: u64,
+    /// Whether a lecture may lack what its playlist declares absent.
+    pub allow_gaps: bool,
     pub max_playlist_bytes: usize,
     pub max_segments: usize,
+}
+
+/// Playlists that still grow.
+#[derive(Debug, Clone)]
+pub struct LiveSettings {
+    /// How long one is followed.
+    pub max: Duration,
 }
 
 /// .ts to .mp4.

@@ -1,75 +1,113 @@
-//! From chunks as the network gives them to clear blocks for the file: copied once, decrypted in
-//! place.
+//! From pieces as the network gives them to clear blocks for the file: each byte is moved once, by
+//! the decryption itself where there is one.
 
-use super::buffer::{BLOCK_BYTES, Block, Budget};
+use super::buffer::Block;
 use super::decrypt::{AES_BLOCK, Decryptor, padding_length};
 use crate::failure::{Failure, FailureKind, Result};
 
 /// The assembly of one unit.
-pub struct Assembler {
-    budget: Budget,
-    decryptor: Option<Decryptor>,
-    block: Block,
-    /// Bytes of the block that are clear. All of them when nothing is encrypted.
-    clear: usize,
+pub enum Assembler {
+    /// Bytes stay as they are.
+    Clear,
+    /// AES-128-CBC.
+    Encrypted(Box<Encrypted>),
+}
+
+/// The state of an encrypted unit between two pieces.
+pub struct Encrypted {
+    decryptor: Decryptor,
+    /// Ciphertext that is held back: less than a cipher block, or the last whole one, which may
+    /// hold padding.
+    held: [u8; AES_BLOCK],
+    held_length: usize,
 }
 
 impl Assembler {
     /// Begins a unit.
-    pub fn new(budget: Budget, decryptor: Option<Decryptor>) -> Self {
-        let block = budget.block();
-        Assembler { budget, decryptor, block, clear: 0 }
-    }
-
-    /// Takes bytes in and returns what did not fit. When something is returned, the block is full
-    /// and [`Assembler::take`] must follow.
-    pub fn fill<'a>(&mut self, chunk: &'a [u8]) -> &'a [u8] {
-        let room = BLOCK_BYTES - self.block.bytes.len();
-        let (now, later) = chunk.split_at(room.min(chunk.len()));
-        self.block.bytes.extend_from_slice(now);
-        self.clear += match &mut self.decryptor {
-            Some(decryptor) => decryptor.decrypt(&mut self.block.bytes[self.clear..]),
-            None => now.len(),
-        };
-        later
-    }
-
-    /// The full block. Of an encrypted unit the last clear 16 bytes stay behind: they may be
-    /// padding.
-    pub fn take(&mut self) -> Block {
-        let mut next = self.budget.block();
-        if self.decryptor.is_some() {
-            let keep = self.clear.saturating_sub(AES_BLOCK);
-            next.bytes.extend_from_slice(&self.block.bytes[keep..]);
-            self.block.bytes.truncate(keep);
-            self.clear = next.bytes.len().min(AES_BLOCK);
-        } else {
-            self.clear = 0;
+    pub fn new(decryptor: Option<Decryptor>) -> Self {
+        match decryptor {
+            Some(decryptor) => {
+                Assembler::Encrypted(Box::new(Encrypted { decryptor, held: [0; AES_BLOCK], held_length: 0 }))
+            }
+            None => Assembler::Clear,
         }
-        std::mem::replace(&mut self.block, next)
     }
 
-    /// The last block, without padding.
+    /// Puts bytes into the block and returns what did not fit. When something is returned, the
+    /// block is full.
+    pub fn fill<'a>(&mut self, piece: &'a [u8], block: &mut Block) -> &'a [u8] {
+        match self {
+            Assembler::Clear => {
+                let (now, later) = piece.split_at(block.room().min(piece.len()));
+                block.append(now.len(), |place| place.copy_from_slice(now));
+                later
+            }
+            Assembler::Encrypted(encrypted) => encrypted.fill(piece, block),
+        }
+    }
+
+    /// Whether [`Assembler::finish`] needs more room than there is in the block.
+    pub fn is_full(&self, block: &Block) -> bool {
+        matches!(self, Assembler::Encrypted(_)) && block.room() < AES_BLOCK
+    }
+
+    /// Ends the unit: what was held back goes into the block, without padding. With `unpadded`
+    /// bytes that are no padding are taken for media: some packagers leave it out where it would be
+    /// a whole cipher block.
     ///
     /// # Errors
     /// `decryption_failed` when the ciphertext is empty, not a multiple of 16 bytes, or ends in wrong
     /// padding.
-    pub fn finish(mut self) -> Result<Block> {
-        if self.decryptor.is_none() {
-            return Ok(self.block);
+    pub fn finish(&mut self, block: &mut Block, unpadded: bool) -> Result<()> {
+        match self {
+            Assembler::Clear => Ok(()),
+            Assembler::Encrypted(encrypted) => encrypted.finish(block, unpadded),
         }
-        let bytes = &mut self.block.bytes;
-        if bytes.len() != self.clear {
-            let message =
-                format!("the ciphertext is not a multiple of 16 bytes ({} too many)", bytes.len() - self.clear);
-            return Err(Failure::new(FailureKind::DecryptionFailed, message));
+    }
+}
+
+impl Encrypted {
+    fn fill<'a>(&mut self, mut piece: &'a [u8], block: &mut Block) -> &'a [u8] {
+        if self.held_length > 0 {
+            let (now, later) = piece.split_at((AES_BLOCK - self.held_length).min(piece.len()));
+            self.held[self.held_length..][..now.len()].copy_from_slice(now);
+            self.held_length += now.len();
+            piece = later;
+            if piece.is_empty() || block.room() < AES_BLOCK {
+                return piece;
+            }
+            let (decryptor, held) = (&mut self.decryptor, &self.held);
+            block.append(AES_BLOCK, |place| decryptor.decrypt(held, place));
+            self.held_length = 0;
         }
-        let Some(last) = bytes.last_chunk::<AES_BLOCK>() else {
-            return Err(Failure::new(FailureKind::DecryptionFailed, "the ciphertext is empty"));
+        // At least one byte and at most one cipher block stays back.
+        let whole = piece.len().saturating_sub(1) / AES_BLOCK * AES_BLOCK;
+        let (now, later) = piece.split_at(whole.min(block.room() / AES_BLOCK * AES_BLOCK));
+        block.append(now.len(), |place| self.decryptor.decrypt(now, place));
+        if later.len() <= AES_BLOCK {
+            self.held[..later.len()].copy_from_slice(later);
+            self.held_length = later.len();
+            return &[];
+        }
+        later
+    }
+
+    fn finish(&mut self, block: &mut Block, unpadded: bool) -> Result<()> {
+        let failed = |message: String| Err(Failure::new(FailureKind::DecryptionFailed, message));
+        match self.held_length {
+            0 => return failed("the ciphertext is empty".into()),
+            AES_BLOCK => {}
+            over => return failed(format!("the ciphertext is not a multiple of 16 bytes ({over} too many)")),
+        }
+        let mut last = [0; AES_BLOCK];
+        self.decryptor.decrypt(&self.held, &mut last);
+        let padding = match padding_length(&last) {
+            Ok(padding) => padding,
+            Err(_) if unpadded => 0,
+            Err(failure) => return Err(failure),
         };
-        let padding = padding_length(last)?;
-        bytes.truncate(bytes.len() - padding);
-        Ok(self.block)
+        block.append(AES_BLOCK - padding, |place| place.copy_from_slice(&last[..AES_BLOCK - padding]));
+        Ok(())
     }
 }
 
@@ -78,8 +116,11 @@ mod tests {
     use aes::Aes128;
     use cbc::cipher::{BlockModeEncrypt, KeyIvInit, block_padding::Pkcs7};
     use proptest::prelude::*;
+    use tokio::sync::watch;
 
     use super::*;
+    use crate::hls::buffer::{BLOCK_BYTES, Budget};
+    use crate::hls::slot::Turn;
     use crate::metrics::Metrics;
 
     const KEY: [u8; 16] = [3; 16];
@@ -89,21 +130,31 @@ mod tests {
         cbc::Encryptor::<Aes128>::new(&KEY.into(), &IV.into()).encrypt_padded_vec::<Pkcs7>(clear)
     }
 
-    fn assemble(chunks: &[&[u8]], encrypted: bool) -> Result<Vec<u8>> {
+    fn new_block() -> Block {
         let budget = Budget::new(1 << 20, Metrics::new());
-        let mut assembler = Assembler::new(budget, encrypted.then(|| Decryptor::new(&KEY, &IV)));
+        let mut turn = Turn::new(watch::channel(0).1, 0);
+        // Never waits: the budget is new.
+        futures_util::FutureExt::now_or_never(budget.block(&mut turn)).unwrap().unwrap()
+    }
+
+    fn assemble(pieces: &[&[u8]], encrypted: bool, unpadded: bool) -> Result<Vec<u8>> {
+        let mut assembler = Assembler::new(encrypted.then(|| Decryptor::new(&KEY, &IV)));
         let mut clear = Vec::new();
-        for chunk in chunks {
-            let mut rest = *chunk;
-            loop {
-                rest = assembler.fill(rest);
-                if rest.is_empty() {
-                    break;
+        let mut block = new_block();
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() {
+                rest = assembler.fill(rest, &mut block);
+                if !rest.is_empty() {
+                    clear.extend_from_slice(&std::mem::replace(&mut block, new_block()));
                 }
-                clear.extend_from_slice(&assembler.take().bytes);
             }
         }
-        clear.extend_from_slice(&assembler.finish()?.bytes);
+        if assembler.is_full(&block) {
+            clear.extend_from_slice(&std::mem::replace(&mut block, new_block()));
+        }
+        assembler.finish(&mut block, unpadded)?;
+        clear.extend_from_slice(&block);
         Ok(clear)
     }
 
@@ -112,20 +163,20 @@ mod tests {
         #[test]
         fn any_cut_gives_the_same_bytes(
             length in prop_oneof![0usize..100, (BLOCK_BYTES - 40)..(BLOCK_BYTES + 40), (2 * BLOCK_BYTES - 40)..(2 * BLOCK_BYTES + 40)],
-            cuts in prop::collection::vec(1usize..300_000, 1..8),
+            cuts in prop::collection::vec(prop_oneof![1usize..40, 1usize..300_000], 1..8),
         ) {
             let clear: Vec<u8> = (0..length).map(|index| (index * 7 + index / 251) as u8).collect();
             for encrypted in [false, true] {
                 let sent = if encrypted { encrypt(&clear) } else { clear.clone() };
-                let mut chunks = Vec::new();
+                let mut pieces = Vec::new();
                 let mut rest = &sent[..];
                 for cut in cuts.iter().cycle() {
                     if rest.is_empty() { break; }
                     let (now, later) = rest.split_at((*cut).min(rest.len()));
-                    chunks.push(now);
+                    pieces.push(now);
                     rest = later;
                 }
-                prop_assert!(assemble(&chunks, encrypted).unwrap() == clear, "encrypted: {}", encrypted);
+                prop_assert!(assemble(&pieces, encrypted, false).unwrap() == clear, "encrypted: {}", encrypted);
             }
         }
     }
@@ -134,8 +185,18 @@ mod tests {
     fn damaged_ciphertext_is_refused() {
         let sent = encrypt(b"some clear text that is longer than a block");
         for damaged in [&sent[..sent.len() - 5], &sent[..sent.len() - 16], &[], &sent[..7]] {
-            let failure = assemble(&[damaged], true).unwrap_err();
+            let failure = assemble(&[damaged], true, false).unwrap_err();
             assert_eq!(failure.kind, FailureKind::DecryptionFailed, "{} bytes", damaged.len());
         }
+    }
+
+    #[test]
+    fn padding_may_be_missing_only_where_that_is_allowed() {
+        let clear = [200; 64];
+        let sent = encrypt(&clear);
+        let unpadded = &sent[..64];
+        assert!(assemble(&[unpadded], true, false).is_err());
+        assert_eq!(assemble(&[unpadded], true, true).unwrap(), clear);
+        assert_eq!(assemble(&[&sent], true, true).unwrap(), clear, "what is there is taken off all the same");
     }
 }

@@ -1,109 +1,196 @@
-//! Bytes of segments that wait in memory: one budget for the whole process, and the blocks that
-//! are charged to it. Blocks are used again, so that memory does not grow with what passes through.
+//! Bytes of segments in memory: one budget for the whole process, and the blocks that are taken out
+//! of it. Every byte between socket and disk is in a block, so that nothing else grows with what
+//! passes through.
 
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::slot::Turn;
+use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
 
-/// Capacity of a block: large enough that a write call costs little, small enough that a few of
-/// them for each request in flight are nothing.
-pub const BLOCK_BYTES: usize = 256 * 1024;
+/// Capacity of a block. A multiple of 16, so that cipher blocks never straddle two of them.
+pub const BLOCK_BYTES: usize = 128 * 1024;
+/// One block in so many is kept for the heads of files.
+const HEAD_SHARE: usize = 8;
 
 /// The budget; cheap to clone.
 #[derive(Clone)]
 pub struct Budget(Arc<Inner>);
 
 struct Inner {
-    /// One permit for each block that may wait.
-    permits: Arc<Semaphore>,
-    /// Buffers that can be used again.
-    spare: Mutex<Vec<Vec<u8>>>,
+    /// One permit for each block that anybody may take.
+    common: Arc<Semaphore>,
+    /// One for each block that only the head of a file may take.
+    for_heads: Arc<Semaphore>,
+    /// Memory that can be used again. Mapped and not allocated: what the allocator is given back
+    /// in pieces of this size it keeps, spread over its arenas, and the process grows.
+    spare: Mutex<Spare>,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Default)]
+struct Spare {
+    memory: Vec<MmapMut>,
+    /// Blocks that are in use.
+    used: usize,
+}
+
 impl Budget {
-    /// A budget of `bytes`, at least one block.
+    /// A budget of `bytes`, at least two blocks.
     pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
-        let blocks = (bytes / BLOCK_BYTES).max(1);
+        let blocks = (bytes / BLOCK_BYTES).max(2);
+        let for_heads = blocks.div_ceil(HEAD_SHARE);
         metrics.buffer_limit_bytes.set((blocks * BLOCK_BYTES) as i64);
-        Budget(Arc::new(Inner { permits: Arc::new(Semaphore::new(blocks)), spare: Mutex::default(), metrics }))
+        Budget(Arc::new(Inner {
+            common: Arc::new(Semaphore::new(blocks - for_heads)),
+            for_heads: Arc::new(Semaphore::new(for_heads)),
+            spare: Mutex::default(),
+            metrics,
+        }))
     }
 
-    /// An empty block, not charged.
-    pub fn block(&self) -> Block {
-        let spare = self.0.spare.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        Block { bytes: spare.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES)), charge: None, budget: self.clone() }
+    /// Waits for an empty block. The head of a file also gets one of those that are kept for
+    /// heads: they go straight on to the disk and come back, which is what keeps a full budget from
+    /// blocking everybody.
+    ///
+    /// # Errors
+    /// `disk_failed` when the system has no memory left.
+    pub async fn block(&self, turn: &mut Turn) -> Result<Block> {
+        let (common, for_heads) = (self.0.common.clone(), self.0.for_heads.clone());
+        let permit = tokio::select! {
+            biased;
+            permit = common.acquire_owned() => permit.ok(),
+            permit = async {
+                turn.come().await;
+                for_heads.acquire_owned().await
+            } => permit.ok(),
+        };
+        self.take(permit)
     }
 
-    /// Waits until there is room for one more block.
-    pub async fn room(&self) -> Charge {
-        // cannot fail: the semaphore is never closed. Were it, the block would go uncharged.
-        let permit = self.0.permits.clone().acquire_owned().await.ok();
-        self.0.metrics.buffer_used_bytes.inc_by(BLOCK_BYTES as i64);
-        Charge { _permit: permit, budget: self.clone() }
+    /// A block that nobody has to be waited for.
+    ///
+    /// # Errors
+    /// As [`Budget::block`].
+    pub fn block_at_once(&self) -> Result<Option<Block>> {
+        self.0.common.clone().try_acquire_owned().ok().map(|permit| self.take(Some(permit))).transpose()
+    }
+
+    fn take(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Block> {
+        let inner = &self.0;
+        // cannot be none: the semaphores are never closed. Were they, the block would go uncounted.
+        let memory = {
+            let mut spare = inner.spare.lock().unwrap_or_else(PoisonError::into_inner);
+            spare.used += 1;
+            spare.memory.pop()
+        };
+        inner.metrics.buffer_used_bytes.inc_by(BLOCK_BYTES as i64);
+        let mut block = Block { memory, length: 0, budget: self.clone(), _permit: permit };
+        if block.memory.is_none() {
+            let mapped = MmapMut::map_anon(BLOCK_BYTES);
+            block.memory = Some(mapped.map_err(|error| Failure::disk("taking memory for a segment", error))?);
+        }
+        Ok(block)
     }
 }
 
-/// Room for one block in the budget, given back when dropped.
-pub struct Charge {
-    _permit: Option<OwnedSemaphorePermit>,
-    budget: Budget,
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.budget.0.metrics.buffer_used_bytes.dec_by(BLOCK_BYTES as i64);
-    }
-}
-
-/// Up to [`BLOCK_BYTES`] of a unit.
+/// Up to [`BLOCK_BYTES`] of a unit, in the order of the file. Gives its memory back when dropped.
 pub struct Block {
-    /// The bytes, in the order of the file.
-    pub bytes: Vec<u8>,
-    charge: Option<Charge>,
+    /// Always there until it is dropped.
+    memory: Option<MmapMut>,
+    length: usize,
     budget: Budget,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Block {
-    /// Charges the block: it may wait in memory now.
-    pub fn charge(&mut self, charge: Charge) {
-        self.charge = Some(charge);
+    /// How many bytes still fit.
+    pub fn room(&self) -> usize {
+        BLOCK_BYTES - self.length
+    }
+
+    /// Appends `count` bytes, at most [`Block::room`], which `write` puts there.
+    pub fn append(&mut self, count: usize, write: impl FnOnce(&mut [u8])) {
+        let end = self.length + count;
+        if let Some(place) = self.memory.as_mut().and_then(|memory| memory.get_mut(self.length..end)) {
+            write(place);
+            self.length = end;
+        }
+    }
+}
+
+impl Deref for Block {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.memory.as_ref().map_or(&[], |memory| &memory[..self.length])
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
         let inner = &self.budget.0;
-        // Without waiters there is no use for many: each request in flight fills one at a time.
+        inner.metrics.buffer_used_bytes.dec_by(BLOCK_BYTES as i64);
         let mut spare = inner.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        if spare.len() < 32 {
-            spare.push(bytes);
+        spare.used -= 1;
+        spare.memory.extend(self.memory.take());
+        if spare.used == 0 {
+            // Nobody downloads: the system gets it back.
+            spare.memory.clear();
+            spare.memory.shrink_to_fit();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
 
+    fn used(metrics: &Metrics) -> usize {
+        usize::try_from(metrics.buffer_used_bytes.get()).unwrap() / BLOCK_BYTES
+    }
+
     #[tokio::test]
-    async fn room_is_bounded_and_comes_back() {
+    async fn blocks_are_bounded_and_come_back_and_the_head_has_its_own() {
         let metrics = Metrics::new();
-        let budget = Budget::new(2 * BLOCK_BYTES, metrics.clone());
-        let first = budget.room().await;
-        let mut block = budget.block();
-        block.charge(budget.room().await);
-        let waiting = budget.room();
-        tokio::pin!(waiting);
-        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
-        assert_eq!(metrics.buffer_used_bytes.get(), 2 * BLOCK_BYTES as i64);
-        drop(block);
-        assert!(futures_util::poll!(waiting.as_mut()).is_ready());
-        drop(first);
-        assert_eq!(metrics.buffer_used_bytes.get(), 0);
+        let budget = Budget::new(8 * BLOCK_BYTES, metrics.clone());
+        let (head, receiver) = watch::channel(0);
+        let (mut first, mut second) = (Turn::new(receiver.clone(), 0), Turn::new(receiver, 1));
+        let mut blocks = Vec::new();
+        for _ in 0..7 {
+            blocks.push(budget.block(&mut second).await.unwrap());
+        }
+        assert_eq!(used(&metrics), 7);
+        let kept = budget.block(&mut first).await.unwrap();
+        {
+            let waiting = budget.block(&mut second);
+            tokio::pin!(waiting);
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+            // It has become the head, and the head before it is done.
+            head.send(1).unwrap();
+            assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+            drop(kept);
+            assert!(futures_util::poll!(waiting.as_mut()).is_ready());
+        }
+        assert_eq!(used(&metrics), 7);
+        drop(blocks);
+        assert_eq!(used(&metrics), 0);
+        assert!(budget.0.spare.lock().unwrap().memory.is_empty(), "an idle process keeps no memory");
+    }
+
+    #[tokio::test]
+    async fn a_block_holds_what_was_appended() {
+        let budget = Budget::new(1 << 20, Metrics::new());
+        let mut block = budget.block(&mut Turn::new(watch::channel(0).1, 0)).await.unwrap();
+        block.append(2, |place| place.copy_from_slice(b"bo"));
+        block.append(2, |place| place.copy_from_slice(b"dy"));
+        assert_eq!((&block[..], block.room()), (&b"body"[..], BLOCK_BYTES - 4));
+        block.append(BLOCK_BYTES, |_| panic!("there is no room for it"));
     }
 }

@@ -1,35 +1,71 @@
 //! From a URL to the media playlists that have to be downloaded.
 
-use reqwest::StatusCode;
+use hyper::StatusCode;
 use url::Url;
 
-use super::playlist::{self, Limits, MediaPlaylist, Playlist, Rendition, Variant};
-use super::{Engine, StreamRequest, select};
+use super::hosts::Hosts;
+use super::playlist::{self, Limits, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, Variant};
+use super::{Role, StreamRequest, select};
+use crate::config::{HlsSettings, LiveSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, shown};
+use crate::http::{self, MediaClient, shown};
+
+/// Asks for playlists; shared by all streams of the process.
+pub struct Loader {
+    pub client: MediaClient,
+    pub hosts: Hosts,
+    pub settings: HlsSettings,
+    pub live: LiveSettings,
+}
 
 /// The media playlists of one stream.
-pub(super) struct Stream {
+pub struct Stream {
     pub main: Source,
     pub audio: Option<Source>,
 }
 
-/// One media playlist.
-pub(super) struct Source {
+/// One media playlist and where it is.
+pub struct Source {
     pub playlist: MediaPlaylist,
     /// What the multivariant playlist says of it, the address left out.
     pub rendition: String,
+    /// Its addresses: the chosen one and its copies.
+    pub copies: Vec<Url>,
+    /// Index of the copy that answered.
+    pub copy: usize,
+    /// What it may import from the multivariant playlist.
+    pub variables: Variables,
 }
 
 /// Values that a multivariant playlist hands down to its media playlists (EXT-X-DEFINE).
-type Variables = Vec<(Box<str>, Box<str>)>;
+pub type Variables = Vec<(Box<str>, Box<str>)>;
 
-impl Engine {
+impl Stream {
+    /// The one of its playlists that a track is made of.
+    ///
+    /// # Errors
+    /// `playlist_invalid` when the stream has no such track.
+    pub fn into_source(self, role: Role) -> Result<Source> {
+        let missing = || Failure::new(FailureKind::PlaylistInvalid, "the stream has no separate sound any more");
+        match role {
+            Role::Main => Ok(self.main),
+            Role::Audio => self.audio.ok_or_else(missing),
+        }
+    }
+}
+
+impl Loader {
     /// Loads a playlist; a multivariant one is followed to the chosen variant and its audio.
-    pub(super) async fn load_stream(&self, request: &StreamRequest) -> Result<Stream> {
+    ///
+    /// # Errors
+    /// Of the chosen variant, when neither it nor a copy of it can be loaded.
+    pub async fn load_stream(&self, request: &StreamRequest) -> Result<Stream> {
         let master = match self.load_playlist(request, &request.url, &[]).await? {
             Playlist::Media(playlist) => {
-                return Ok(Stream { main: Source { playlist, rendition: String::new() }, audio: None });
+                let copies = vec![request.url.clone()];
+                let rendition = String::new();
+                let main = Source { playlist, rendition, copies, copy: 0, variables: Vec::new() };
+                return Ok(Stream { main, audio: None });
             }
             Playlist::Multivariant(master) => master,
         };
@@ -40,23 +76,56 @@ impl Engine {
             "variant chosen: {}",
             shown(&variant.uri)
         );
-        let playlist = self.load_media(request, &variant.uri, &master.variables).await?;
+        let redundant = select::redundant(&master, variant);
+        let copies = std::iter::once(variant).chain(redundant.iter().copied()).map(|copy| copy.uri.clone()).collect();
         let Variant { bandwidth_bits_per_second, width, height, codecs, .. } = variant;
         let rendition = format!("{bandwidth_bits_per_second} {width:?} {height:?} {codecs:?}");
-        let main = Source { playlist, rendition };
+        let main = self.load_any(request, copies, rendition, &master).await?;
         let audio = match select::audio(&master, variant) {
-            Some(Rendition { uri: Some(url), name, language, .. }) if *url != variant.uri => {
-                let playlist = self.load_media(request, url, &master.variables).await.at(|| "the audio rendition")?;
+            Some(audio @ Rendition { uri: Some(url), name, language, .. }) if *url != variant.uri => {
+                let redundant = select::redundant_audio(&master, variant, audio);
+                let copies = std::iter::once(url).chain(redundant.iter().filter_map(|copy| copy.uri.as_ref()));
+                let copies = copies.cloned().collect();
                 // The variant's group: the same language may be there in several bit rates.
-                Some(Source { playlist, rendition: format!("{:?} {name:?} {language:?}", variant.audio) })
+                let rendition = format!("{:?} {name:?} {language:?}", variant.audio);
+                Some(self.load_any(request, copies, rendition, &master).await.at(|| "the audio rendition")?)
             }
             _ => None,
         };
         Ok(Stream { main, audio })
     }
 
+    /// Loads the first of several copies that can be had.
+    async fn load_any(
+        &self,
+        request: &StreamRequest,
+        copies: Vec<Url>,
+        rendition: String,
+        master: &MultivariantPlaylist,
+    ) -> Result<Source> {
+        let mut first = None;
+        for (copy, url) in copies.iter().enumerate() {
+            match self.load_media(request, url, &master.variables).await {
+                Ok(playlist) => {
+                    let variables = master.variables.clone();
+                    return Ok(Source { playlist, rendition, copies, copy, variables });
+                }
+                Err(failure) if failure.kind.is_of_the_origin() && copy + 1 < copies.len() => {
+                    tracing::warn!(kind = failure.kind.name(), "{failure}; trying a copy of it");
+                    first.get_or_insert(failure);
+                }
+                Err(failure) => return Err(first.unwrap_or(failure)),
+            }
+        }
+        // cannot come here: there is at least one copy, and the last one returns.
+        Err(first.unwrap_or_else(|| Failure::new(FailureKind::Internal, "a stream without an address")))
+    }
+
     /// Loads what a multivariant playlist lists: never another multivariant one.
-    async fn load_media(&self, request: &StreamRequest, url: &Url, variables: &Variables) -> Result<MediaPlaylist> {
+    ///
+    /// # Errors
+    /// As [`Loader::load_playlist`].
+    pub async fn load_media(&self, request: &StreamRequest, url: &Url, variables: &Variables) -> Result<MediaPlaylist> {
         match self.load_playlist(request, url, variables).await? {
             Playlist::Media(media) => Ok(media),
             Playlist::Multivariant(_) => {
@@ -76,8 +145,10 @@ impl Engine {
         url: &Url,
         variables: &[(Box<str>, Box<str>)],
     ) -> Result<Playlist> {
+        let host = self.hosts.of(url);
         let mut attempt = 1;
         loop {
+            host.cooled().await;
             let failure = match self.try_playlist(request, url, variables).await {
                 Ok(playlist) => return Ok(playlist),
                 Err(failure) => failure,
@@ -87,7 +158,9 @@ impl Engine {
             }
             let kind = failure.kind.name();
             tracing::debug!(kind, request_attempt = attempt, "the playlist: {failure}; trying again");
-            tokio::time::sleep(http::pause(attempt, failure.retry_after)).await;
+            if !host.heed(&failure) {
+                tokio::time::sleep(http::pause(attempt, None)).await;
+            }
             attempt += 1;
         }
     }
@@ -99,14 +172,13 @@ impl Engine {
         variables: &[(Box<str>, Box<str>)],
     ) -> Result<Playlist> {
         http::check_url(url)?;
-        let response = self.client.get(url.clone()).headers(request.headers.for_url(url)).send().await;
-        let response = response.map_err(|error| http::request_failure(url, &error))?;
-        if response.status() != StatusCode::OK {
-            return Err(http::status_failure(url, response.status(), response.headers()));
+        let response = self.client.get(url, &request.headers, &Default::default()).await?;
+        if response.status != StatusCode::OK {
+            return Err(http::status_failure(url, response.status, &response.headers));
         }
         // URIs in it are relative to where it was found in the end (RFC 3986 §5.1.3).
-        let base = response.url().clone();
-        let body = http::read_body(response, self.settings.max_playlist_bytes).await.map_err(|mut failure| {
+        let base = response.url.clone();
+        let body = response.read_body(self.settings.max_playlist_bytes).await.map_err(|mut failure| {
             if failure.kind == FailureKind::BodyTooLarge {
                 failure.kind = FailureKind::PlaylistTooLarge;
             }

@@ -1,14 +1,19 @@
 //! The HLS engine: from a playlist URL to one exact file for each track, or the reason why not.
 //!
-//! `playlist` (text to types) → `select` (which variant) → `plan` (what to fetch and how to decrypt
-//! it) → `track` (fetch side by side, write in order), made of `fetch` and `key` (requests),
-//! `assemble` and `decrypt` (chunks to clear blocks), `buffer` and `slot` (bounded waiting), `sink` and
-//! `journal` (the file).
+//! `load` (URL to playlists), `playlist` (text to types) → `select` (which variant) → `plan` (what to
+//! fetch and how to decrypt it), `itinerary` (where to get the rest of it) → `track` (fetch side by
+//! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
+//! many), `assemble` and `decrypt` (pieces to clear blocks), `buffer` and `slot` (bounded waiting), `sink`
+//! and `journal` (the file).
 
+mod allowance;
 mod assemble;
+mod body;
 mod buffer;
 mod decrypt;
 mod fetch;
+mod hosts;
+mod itinerary;
 mod journal;
 mod key;
 mod load;
@@ -22,45 +27,72 @@ mod track;
 pub mod transport;
 pub mod webvtt;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use reqwest::Client;
+use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::config::{HlsSettings, HttpSettings};
+use crate::config::Config;
 use crate::disk::beside;
-use crate::failure::{Context, Result};
-use crate::http::{self, RequestHeaders, shown};
+use crate::failure::{Context, FailureKind, Result};
+use crate::http::{MediaClient, RateLimit, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use allowance::Allowance;
+pub use allowance::JobAllowance;
 use buffer::Budget;
 #[doc(hidden)]
 pub use decrypt::Decryptor; // for benches/decrypt.rs
 use fetch::Fetcher;
-use load::Source;
-pub use plan::Plan;
+use hosts::Hosts;
+use itinerary::{Itinerary, Role};
+use load::{Loader, Source};
+pub use plan::{Gaps, Plan};
+use playlist::Playlist;
 use sink::PartLock;
 pub use sink::journal_path;
 pub use sniff::MediaKind;
+use track::Bounds;
 
 /// The engine of the process: one connection pool, one budget of requests, one budget of memory.
 pub struct Engine {
-    client: Client,
-    settings: HlsSettings,
+    loader: Arc<Loader>,
     budget: Budget,
     requests: Arc<Semaphore>,
+    rate: Option<Arc<RateLimit>>,
     metrics: Arc<Metrics>,
 }
 
 /// A stream to download.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StreamRequest {
     /// A multivariant or a media playlist.
     pub url: Url,
     /// Sent with every request of the stream.
     pub headers: RequestHeaders,
+    /// What its job may use up.
+    pub allowance: Arc<JobAllowance>,
+    /// Who knows a new address when this one has expired.
+    pub renewal: Option<Arc<dyn Renewal>>,
+}
+
+/// Knows where a stream is now.
+#[async_trait]
+pub trait Renewal: Send + Sync {
+    /// The same stream at its new address; the request given has expired.
+    ///
+    /// # Errors
+    /// What asking for it failed with, or that there is no other address.
+    async fn renew(&self, expired: &StreamRequest) -> Result<StreamRequest>;
+}
+
+impl fmt::Debug for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamRequest").field("url", &crate::http::shown(&self.url)).finish_non_exhaustive()
+    }
 }
 
 /// The tracks of a downloaded stream, each a whole `.part` file.
@@ -70,8 +102,6 @@ pub struct Tracks {
     pub main: Track,
     /// Sound, when the playlist has it apart.
     pub audio: Option<Track>,
-    /// Sum of the segment durations, in seconds.
-    pub duration_seconds: f64,
 }
 
 /// One downloaded track.
@@ -80,6 +110,10 @@ pub struct Track {
     /// The file; not yet under its final name.
     pub part: PathBuf,
     pub kind: MediaKind,
+    /// Sum of the durations of its segments, in seconds.
+    pub duration_seconds: f64,
+    /// What it lacks, and may lack by configuration.
+    pub gaps: Gaps,
     /// Nobody else writes to the part while this is held.
     _lock: PartLock,
 }
@@ -89,19 +123,35 @@ impl Engine {
     ///
     /// # Errors
     /// `internal` when the HTTP client cannot be built.
-    pub fn new(settings: HlsSettings, http: &HttpSettings, metrics: Arc<Metrics>) -> Result<Self> {
+    pub fn new(config: &Config, metrics: Arc<Metrics>) -> Result<Self> {
+        let settings = config.hls.clone();
         Ok(Engine {
-            client: http::client(http, http::Protocol::Http1)?,
             budget: Budget::new(settings.buffer_bytes, metrics.clone()),
             requests: Arc::new(Semaphore::new(settings.max_requests)),
-            settings,
+            rate: RateLimit::new(settings.max_bytes_per_second).map(Arc::new),
+            loader: Arc::new(Loader {
+                client: MediaClient::new(&config.http)?,
+                hosts: Hosts::new(settings.max_connections_per_host),
+                settings,
+                live: config.live.clone(),
+            }),
             metrics,
         })
     }
 
-    /// The client that media is fetched with.
-    pub fn client(&self) -> &Client {
-        &self.client
+    /// What a new job may use up.
+    pub fn job_allowance(&self) -> Arc<JobAllowance> {
+        let settings = &self.loader.settings;
+        let rate = RateLimit::new(settings.max_job_bytes_per_second);
+        Arc::new(JobAllowance::new(settings.max_job_retries, rate, self.rate.clone()))
+    }
+
+    /// Loads and parses one playlist.
+    ///
+    /// # Errors
+    /// `playlist_invalid`, `playlist_too_large`, or what the request failed with.
+    pub async fn load_playlist(&self, request: &StreamRequest) -> Result<Playlist> {
+        self.loader.load_playlist(request, &request.url, &[]).await
     }
 
     /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`.
@@ -112,55 +162,79 @@ impl Engine {
     /// # Errors
     /// What the playlist, the network or the disk failed with.
     pub async fn download(&self, request: &StreamRequest, stem: &Path, progress: &Arc<Progress>) -> Result<Tracks> {
-        let stream = self.load_stream(request).await?;
-        let plan = |what: &str, source: Source| {
-            let url = shown(&source.playlist.base);
-            let plan = Plan::new(source.playlist).at(|| format!("{what}: {url}"))?;
-            let fingerprint = plan.fingerprint(&source.rendition);
-            Ok((plan, fingerprint))
+        let (request, stream) = self.load_stream(request).await?;
+        let allowance = Arc::new(Allowance::new(request.allowance.clone(), self.loader.settings.max_lecture_retries));
+        let requests = Arc::new(Semaphore::new(self.loader.settings.concurrency));
+        let track = async |role, source, suffix| {
+            let allowance = allowance.clone();
+            self.track(&request, role, source, beside(stem, suffix), &requests, allowance, progress).await
         };
-        let main_plan = plan("the playlist", stream.main)?;
-        let audio_plan = stream.audio.map(|audio| plan("the audio playlist", audio)).transpose()?;
-        let duration_seconds = main_plan.0.duration_seconds();
-        let requests = Arc::new(Semaphore::new(self.settings.concurrency));
-        let main = self.track(request, main_plan, beside(stem, ".part"), &requests, progress);
+        let main = track(Role::Main, stream.main, ".part");
         let audio = async {
-            match audio_plan {
-                Some(plan) => {
-                    let track = self.track(request, plan, beside(stem, ".audio.part"), &requests, progress).await;
-                    track.map(Some).at(|| "the audio")
-                }
+            match stream.audio {
+                Some(source) => track(Role::Audio, source, ".audio.part").await.map(Some).at(|| "the audio"),
                 None => Ok(None),
             }
         };
         let (main, audio) = tokio::try_join!(main, audio)?;
-        Ok(Tracks { main, audio, duration_seconds })
+        Ok(Tracks { main, audio })
     }
 
+    /// Loads the playlists of a stream; when its address has expired already, those of its new one.
+    async fn load_stream(&self, request: &StreamRequest) -> Result<(StreamRequest, load::Stream)> {
+        let failure = match self.loader.load_stream(request).await {
+            Ok(stream) => return Ok((request.clone(), stream)),
+            Err(failure) => failure,
+        };
+        match &request.renewal {
+            Some(renewal) if failure.kind == FailureKind::LinkExpired => {
+                tracing::info!(kind = failure.kind.name(), "{failure}; asking for a new link");
+                let renewed = renewal.renew(request).await?;
+                let stream = self.loader.load_stream(&renewed).await?;
+                Ok((renewed, stream))
+            }
+            _ => Err(failure),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each of them is another thing that a track is made of")]
     async fn track(
         &self,
         request: &StreamRequest,
-        (plan, fingerprint): (Plan, String),
+        role: Role,
+        source: Source,
         part: PathBuf,
         requests: &Arc<Semaphore>,
+        allowance: Arc<Allowance>,
         progress: &Arc<Progress>,
     ) -> Result<Track> {
-        let kind = if plan.is_fragmented_mp4() { OnceLock::from(MediaKind::FragmentedMp4) } else { OnceLock::new() };
+        let rendition = source.rendition.clone();
+        let itinerary = Itinerary::new(self.loader.clone(), request.clone(), role, source)?;
+        let edition = itinerary.edition();
+        let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
+        let kind = if is_fragmented_mp4 { OnceLock::from(MediaKind::FragmentedMp4) } else { OnceLock::new() };
         let fetcher = Arc::new(Fetcher {
-            client: self.client.clone(),
-            headers: request.headers.clone(),
+            client: self.loader.client.clone(),
+            hosts: self.loader.hosts.clone(),
+            itinerary,
             budget: self.budget.clone(),
-            process_requests: self.requests.clone(),
-            stream_requests: requests.clone(),
-            attempts: self.settings.segment_attempts,
+            allowance,
+            attempts: self.loader.settings.segment_attempts,
             keys: Default::default(),
             kind,
             metrics: self.metrics.clone(),
             progress: progress.clone(),
         });
-        // Twice the requests in flight: one slow segment at the head does not idle the others at once.
-        let window = self.settings.concurrency * 2;
-        let (kind, lock) = track::download(fetcher, plan, fingerprint, &part, window).await?;
-        Ok(Track { part, kind, _lock: lock })
+        let bounds = Bounds {
+            requests: [requests.clone(), self.requests.clone()],
+            // Twice the requests in flight: one slow segment at the head does not idle the others at once.
+            window: self.loader.settings.concurrency * 2,
+        };
+        let fingerprint = edition.plan.fingerprint(&rendition);
+        drop(edition);
+        let (kind, lock) = track::download(fetcher.clone(), fingerprint, &part, &bounds).await?;
+        // What it has become: it may have grown.
+        let plan = &fetcher.itinerary.edition().plan;
+        Ok(Track { part, kind, duration_seconds: plan.duration_seconds(), gaps: plan.gaps(), _lock: lock })
     }
 }

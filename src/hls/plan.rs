@@ -17,6 +17,16 @@ const AES_BLOCK: u64 = 16;
 pub struct Plan {
     playlist: MediaPlaylist,
     steps: Vec<Step>,
+    gaps: Gaps,
+}
+
+/// What a track lacks because its playlist says so (EXT-X-GAP).
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Gaps {
+    /// Segments that are absent.
+    pub segments: u32,
+    /// How long they would have been, in seconds.
+    pub seconds: f64,
 }
 
 /// Index of a map or a segment, in the order of the output.
@@ -51,15 +61,16 @@ pub struct Cipher {
 }
 
 impl Plan {
-    /// Checks that the playlist can be downloaded exactly, and orders its parts.
+    /// Checks that the playlist can be downloaded exactly, and orders its parts. With `allow_gaps`
+    /// segments that are declared absent are left out and counted.
     ///
     /// # Errors
     /// `live_unsupported`, `drm_protected`, `encryption_unsupported`, `segment_missing` or
     /// `playlist_invalid`, all before anything is fetched.
-    pub fn new(playlist: MediaPlaylist) -> Result<Plan> {
+    pub fn new(playlist: MediaPlaylist, allow_gaps: bool) -> Result<Plan> {
         let invalid = |message: String| Err(Failure::new(FailureKind::PlaylistInvalid, message));
-        if !playlist.end_list && playlist.playlist_type != Some(PlaylistType::Vod) {
-            let message = "the playlist has no EXT-X-ENDLIST: it is a live stream";
+        if !playlist.end_list && playlist.playlist_type.is_none() {
+            let message = "the playlist has no EXT-X-ENDLIST and no EXT-X-PLAYLIST-TYPE: it is a live stream";
             return Err(Failure::new(FailureKind::LiveUnsupported, message));
         }
         if playlist.i_frames_only {
@@ -77,7 +88,13 @@ impl Plan {
         }
         let mut steps = Vec::with_capacity(playlist.segments.len() + playlist.maps.len());
         let mut current_map = None;
+        let mut gaps = Gaps::default();
         for (index, segment) in playlist.segments.iter().enumerate() {
+            if segment.gap && allow_gaps {
+                gaps.segments += 1;
+                gaps.seconds += segment.duration_seconds;
+                continue;
+            }
             check_segment(&playlist, &segment)?;
             if let Some(map) = segment.map.filter(|map| current_map != Some(*map)) {
                 current_map = Some(map);
@@ -86,7 +103,62 @@ impl Plan {
             // The parser's limit on segments is far below 2^32.
             steps.push(Step::Segment { segment: index as u32 });
         }
-        Ok(Plan { playlist, steps })
+        if steps.is_empty() {
+            return invalid("the playlist declares every segment absent (EXT-X-GAP)".into());
+        }
+        Ok(Plan { playlist, steps, gaps })
+    }
+
+    /// Segments that are left out.
+    pub fn gaps(&self) -> Gaps {
+        self.gaps
+    }
+
+    /// Whether nothing will be added to the playlist.
+    pub fn is_complete(&self) -> bool {
+        self.playlist.end_list || self.playlist.playlist_type == Some(PlaylistType::Vod)
+    }
+
+    /// How often a playlist that grows is looked at, in seconds.
+    pub fn target_duration_seconds(&self) -> f64 {
+        self.playlist.target_duration_seconds
+    }
+
+    /// Whether a download of this plan can go on with `other` at the unit `from`: a later edition
+    /// of the playlist, or a copy of the stream on another host. Addresses and keys may differ;
+    /// what is where in the stream may not.
+    ///
+    /// # Errors
+    /// `playlist_invalid` with the first difference.
+    pub fn continued_by(&self, other: &Plan, from: usize) -> Result<()> {
+        let differs =
+            |what: String| Err(Failure::new(FailureKind::PlaylistInvalid, format!("the playlist has changed: {what}")));
+        let grows = !self.is_complete() && other.len() >= self.len();
+        if other.len() != self.len() && !grows {
+            return differs(format!("{} parts became {}", self.len(), other.len()));
+        }
+        for index in from..self.len() {
+            if self.place(index) != other.place(index) {
+                return differs(format!("part {index} of {} is another one", self.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What tells one unit from another without its address.
+    fn place(&self, index: usize) -> impl PartialEq + use<> {
+        match self.steps[index] {
+            Step::Map { map } => {
+                let map = &self.playlist.maps[map as usize];
+                (true, map.sequence, 0, map.byte_range, false)
+            }
+            Step::Segment { segment } => {
+                let segment = self.playlist.segments.at(segment as usize);
+                // Packagers print the same duration with more or fewer digits.
+                let milliseconds = (segment.duration_seconds * 1000.0).round() as u64;
+                (false, segment.sequence, milliseconds, segment.byte_range, segment.discontinuity)
+            }
+        }
     }
 
     /// Number of units.
@@ -131,9 +203,9 @@ impl Plan {
         !self.playlist.maps.is_empty()
     }
 
-    /// Sum of all segment durations, in seconds.
+    /// Sum of the durations of all segments that are there, in seconds.
     pub fn duration_seconds(&self) -> f64 {
-        self.playlist.duration_seconds()
+        self.playlist.duration_seconds() - self.gaps.seconds
     }
 
     /// Says whether two plans make the same file byte by byte, as far as a playlist can tell.
@@ -147,7 +219,9 @@ impl Plan {
         };
         text(&mut hash, &[rendition]);
         let mut last_keys = None;
-        for step in &self.steps {
+        // An event only ever gets more units: its beginning tells it from others.
+        let grows = self.playlist.playlist_type == Some(PlaylistType::Event);
+        for step in self.steps.iter().take(if grows { 1 } else { usize::MAX }) {
             let (uri, byte_range, key_set, sequence, seconds) = match *step {
                 Step::Map { map } => {
                     let Map { uri, byte_range, key_set, sequence } = &self.playlist.maps[map as usize];

@@ -1,7 +1,7 @@
 //! The `.part` file: bytes land in order, the journal follows, the name comes last.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IoSlice, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,9 @@ use crate::failure::{Failure, Result};
 
 /// How often the part is synced to disk while it grows: what a power loss may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
+
+/// Most slices that the system takes in one call (IOV_MAX).
+const MAX_SLICES: usize = 1024;
 
 /// One growing file. Every method runs blocking file calls on the blocking pool.
 pub struct Sink {
@@ -83,23 +86,20 @@ impl Sink {
         self.offset = self.committed.offset;
     }
 
-    /// Appends blocks; with `complete` the unit ends with them and is recorded.
+    /// Appends blocks, with which `units` units end: the last of them where the blocks end.
     ///
     /// # Errors
     /// `disk_full`, `disk_failed`.
-    pub async fn write(&mut self, blocks: Vec<Block>, complete: bool) -> Result<()> {
+    pub async fn write(&mut self, blocks: Vec<Block>, units: usize) -> Result<()> {
         let inner = self.inner.clone();
         let start = self.offset;
-        let end = start + blocks.iter().map(|block| block.bytes.len() as u64).sum::<u64>();
-        let position = complete.then_some(Position { next: self.committed.next + 1, offset: end });
-        let sync = complete && self.last_sync.elapsed() >= SYNC_EVERY;
+        let end = start + blocks.iter().map(|block| block.len() as u64).sum::<u64>();
+        let position = (units > 0).then_some(Position { next: self.committed.next + units, offset: end });
+        let sync = units > 0 && self.last_sync.elapsed() >= SYNC_EVERY;
         blocking(move || {
             let failed = |error| Failure::disk(format_args!("writing {}", inner.path.display()), error);
-            let mut at = start;
-            for block in blocks {
-                inner.file.write_all_at(&block.bytes, at).map_err(failed)?;
-                at += block.bytes.len() as u64;
-            }
+            write_all_at(&inner.file, &blocks, start).map_err(failed)?;
+            drop(blocks);
             if let Some(position) = position {
                 inner.journal.record(position).map_err(failed)?;
                 if sync {
@@ -149,6 +149,25 @@ impl Sink {
     }
 }
 
+/// Writes all blocks, several in one call.
+fn write_all_at(file: &File, blocks: &[Block], mut at: u64) -> std::io::Result<()> {
+    let mut slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(block)).collect();
+    let mut rest = &mut slices[..];
+    while !rest.is_empty() {
+        let count = rest.len().min(MAX_SLICES);
+        match rustix::io::pwritev(file, &rest[..count], at) {
+            Ok(0) if rest.iter().any(|slice| !slice.is_empty()) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
 /// What a part holds, told by its first bytes.
 ///
 /// # Errors
@@ -166,32 +185,40 @@ pub async fn kind_of(part: &Path) -> Result<MediaKind> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::watch;
+
     use super::*;
     use crate::hls::buffer::Budget;
+    use crate::hls::slot::Turn;
     use crate::metrics::Metrics;
 
-    fn blocks(budget: &Budget, text: &[u8]) -> Vec<Block> {
-        let mut block = budget.block();
-        block.bytes.extend_from_slice(text);
-        vec![block]
+    /// The text, a byte in each block.
+    async fn blocks(budget: &Budget, text: &[u8]) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        for byte in text {
+            let mut block = budget.block(&mut Turn::new(watch::channel(0).1, 0)).await.unwrap();
+            block.append(1, |place| place[0] = *byte);
+            blocks.push(block);
+        }
+        blocks
     }
 
     #[tokio::test]
     async fn only_recorded_units_survive_a_kill() {
-        let budget = Budget::new(1 << 20, Metrics::new());
+        let budget = Budget::new(8 << 20, Metrics::new());
         let directory = tempfile::tempdir().unwrap();
         let part = directory.path().join("a.part");
         let mut sink = Sink::open(&part, "f".into()).await.unwrap();
-        sink.write(blocks(&budget, b"one"), true).await.unwrap();
-        sink.write(blocks(&budget, b"tw"), false).await.unwrap();
+        sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
+        sink.write(blocks(&budget, b"tw").await, 0).await.unwrap();
         drop(sink);
         assert_eq!(std::fs::read(&part).unwrap(), b"onetw");
         let mut sink = Sink::open(&part, "f".into()).await.unwrap();
         assert_eq!((sink.next(), sink.offset()), (1, 3));
         assert_eq!(std::fs::read(&part).unwrap(), b"one");
-        sink.write(blocks(&budget, b"long and wrong"), false).await.unwrap();
+        sink.write(blocks(&budget, b"long and wrong").await, 0).await.unwrap();
         sink.start_over();
-        sink.write(blocks(&budget, b"two"), true).await.unwrap();
+        sink.write(blocks(&budget, b"two").await, 1).await.unwrap();
         sink.finish().await.unwrap();
         assert_eq!(std::fs::read(&part).unwrap(), b"onetwo");
         let other = Sink::open(&part, "other plan".into()).await.unwrap();
@@ -200,17 +227,17 @@ mod tests {
 
     /// What is on disk after `next` units of 3 bytes of one plan and a part of a unit of another.
     async fn two_plans(first: &str, second: &str, next: usize) -> (tempfile::TempDir, PathBuf) {
-        let budget = Budget::new(1 << 20, Metrics::new());
+        let budget = Budget::new(8 << 20, Metrics::new());
         let directory = tempfile::tempdir().unwrap();
         let part = directory.path().join("a.part");
         let mut sink = Sink::open(&part, first.into()).await.unwrap();
         for _ in 0..next {
-            sink.write(blocks(&budget, b"one"), true).await.unwrap();
+            sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
         }
         sink.inner.journal.record_durable(Position { next, offset: 3 * next as u64 }).unwrap();
         drop(sink);
         let mut sink = Sink::open(&part, second.into()).await.unwrap();
-        sink.write(blocks(&budget, &[b'2'; 100]), false).await.unwrap();
+        sink.write(blocks(&budget, &[b'2'; 13]).await, 0).await.unwrap();
         drop(sink);
         (directory, part)
     }
@@ -224,23 +251,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_part_that_was_deleted_is_not_believed_once_it_has_grown_again() {
-        let budget = Budget::new(1 << 20, Metrics::new());
+        let budget = Budget::new(8 << 20, Metrics::new());
         let (_directory, part) = two_plans("plan", "plan", 4).await;
         std::fs::remove_file(&part).unwrap();
         let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
         assert_eq!(sink.next(), 0);
-        sink.write(blocks(&budget, &[b'x'; 100]), false).await.unwrap();
+        sink.write(blocks(&budget, &[b'x'; 13]).await, 0).await.unwrap();
         drop(sink);
         assert_eq!(Sink::open(&part, "plan".into()).await.unwrap().next(), 0);
     }
 
     #[tokio::test]
     async fn a_whole_part_stays_locked_until_it_has_its_name() {
-        let budget = Budget::new(1 << 20, Metrics::new());
+        let budget = Budget::new(8 << 20, Metrics::new());
         let directory = tempfile::tempdir().unwrap();
         let (part, whole) = (directory.path().join("a.part"), directory.path().join("a.ts"));
         let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
-        sink.write(blocks(&budget, b"one"), true).await.unwrap();
+        sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
         let lock = sink.finish().await.unwrap();
         let second = tokio::spawn({
             let part = part.clone();

@@ -5,11 +5,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
-use super::buffer::{Block, Budget};
+use super::buffer::Block;
 use crate::failure::Result;
 
+/// Blocks of the head of the file that are written together: each write is a trip to another
+/// thread, which costs as much as writing several blocks.
+const WRITE_BLOCKS: usize = 4;
 /// Blocks that the head of the file may have between socket and disk.
-const HEAD_BLOCKS: usize = 4;
+const HEAD_BLOCKS: usize = 8;
 
 /// One unit on its way from the network to the file. One fetcher, one writer.
 #[derive(Default)]
@@ -19,12 +22,16 @@ pub struct Slot {
     filled: Notify,
     /// Wakes the fetcher.
     emptied: Notify,
+    /// Wakes whoever waits for the end.
+    told: Notify,
 }
 
 #[derive(Default)]
 struct State {
     blocks: VecDeque<Block>,
     started_over: bool,
+    /// The fetcher waits for memory: what is there must be written, however little.
+    short_of_memory: bool,
     end: Option<Result<()>>,
 }
 
@@ -44,28 +51,26 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, block: Block) {
-        self.state().blocks.push_back(block);
-        self.filled.notify_one();
-    }
-
-    /// Hands a block over. Waits until the budget has room for it or until the unit is the head of
-    /// the file: the head goes straight to disk and never waits for the budget, which is what keeps
-    /// a full budget from blocking everybody.
-    pub async fn hand_over(&self, mut block: Block, budget: &Budget, turn: &mut Turn) {
-        if !turn.has_come() {
-            tokio::select! {
-                charge = budget.room() => {
-                    block.charge(charge);
-                    return self.push(block);
-                }
-                () = turn.come() => {}
-            }
-        }
-        while self.state().blocks.len() >= HEAD_BLOCKS {
+    /// Hands a block over. The head of the file waits while the disk is behind; what waits for
+    /// its turn is bounded by the budget that its blocks come from.
+    pub async fn hand_over(&self, block: Block, turn: &Turn) {
+        while turn.has_come() && self.state().blocks.len() >= HEAD_BLOCKS {
             self.emptied.notified().await;
         }
-        self.push(block);
+        let waiting = {
+            let mut state = self.state();
+            state.blocks.push_back(block);
+            state.blocks.len()
+        };
+        if waiting >= WRITE_BLOCKS {
+            self.filled.notify_one();
+        }
+    }
+
+    /// The fetcher waits for a block: the writer must not wait for more of them.
+    pub fn wait_for_memory(&self) {
+        self.state().short_of_memory = true;
+        self.filled.notify_one();
     }
 
     /// Throws away what has been handed over: the unit is fetched from its beginning again.
@@ -79,27 +84,50 @@ impl Slot {
     pub fn finish(&self, result: Result<()>) {
         self.state().end.get_or_insert(result);
         self.filled.notify_one();
+        self.told.notify_waiters();
     }
 
     /// Waits for something to write.
     pub async fn arrival(&self) -> Arrival {
         loop {
-            {
-                let mut state = self.state();
-                if !state.blocks.is_empty() || state.end.is_some() {
-                    let blocks = state.blocks.drain(..).collect();
-                    let arrival = Arrival {
-                        started_over: std::mem::take(&mut state.started_over),
-                        blocks,
-                        end: state.end.clone(),
-                    };
-                    drop(state);
-                    self.emptied.notify_one();
-                    return arrival;
-                }
+            let arrival = self.take(|state| {
+                let enough = state.blocks.len() >= WRITE_BLOCKS;
+                enough || state.end.is_some() || (state.short_of_memory && !state.blocks.is_empty())
+            });
+            if let Some(arrival) = arrival {
+                self.emptied.notify_one();
+                return arrival;
             }
             self.filled.notified().await;
         }
+    }
+
+    /// All of the unit, if all of it is there and whole.
+    pub fn whole(&self) -> Option<Vec<Block>> {
+        self.take(|state| matches!(state.end, Some(Ok(())))).map(|arrival| arrival.blocks)
+    }
+
+    /// Waits until the unit has ended, well or not.
+    pub async fn ended(&self) {
+        loop {
+            let told = self.told.notified();
+            if self.state().end.is_some() {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    fn take(&self, when: impl Fn(&State) -> bool) -> Option<Arrival> {
+        let mut state = self.state();
+        when(&state).then(|| {
+            state.short_of_memory = false;
+            Arrival {
+                started_over: std::mem::take(&mut state.started_over),
+                blocks: state.blocks.drain(..).collect(),
+                end: state.end.clone(),
+            }
+        })
     }
 }
 
@@ -116,9 +144,14 @@ impl Turn {
         Turn { head, index }
     }
 
+    /// Index of the unit that is being written.
+    pub fn head(&self) -> usize {
+        *self.head.borrow()
+    }
+
     /// Whether the unit is the head of the file.
     pub fn has_come(&self) -> bool {
-        *self.head.borrow() >= self.index
+        self.head() >= self.index
     }
 
     /// Waits until the unit is the head of the file. Never, when the writer is gone.
@@ -135,61 +168,85 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::hls::buffer::BLOCK_BYTES;
+    use crate::failure::{Failure, FailureKind};
+    use crate::hls::buffer::{BLOCK_BYTES, Budget};
     use crate::metrics::Metrics;
 
-    fn block(budget: &Budget, byte: u8) -> Block {
-        let mut block = budget.block();
-        block.bytes.push(byte);
+    fn turn(head: usize, index: usize) -> (watch::Sender<usize>, Turn) {
+        let (sender, receiver) = watch::channel(head);
+        (sender, Turn::new(receiver, index))
+    }
+
+    async fn block(budget: &Budget, turn: &mut Turn, byte: u8) -> Block {
+        let mut block = budget.block(turn).await.unwrap();
+        block.append(1, |place| place[0] = byte);
         block
     }
 
+    fn bytes(blocks: &[Block]) -> Vec<u8> {
+        blocks.iter().map(|block| block[0]).collect()
+    }
+
     #[tokio::test]
-    async fn a_full_budget_stops_later_units_but_never_the_head() {
-        let budget = Budget::new(BLOCK_BYTES, Metrics::new());
-        let (head, receiver) = watch::channel(0);
-        let slot = Arc::new(Slot::default());
-        let mut turn = Turn::new(receiver, 1);
-        slot.hand_over(block(&budget, 1), &budget, &mut turn).await;
-        let second = slot.hand_over(block(&budget, 2), &budget, &mut turn);
-        tokio::pin!(second);
-        assert!(futures_util::poll!(second.as_mut()).is_pending());
+    async fn the_head_waits_for_the_disk_and_later_units_do_not() {
+        let budget = Budget::new(64 * BLOCK_BYTES, Metrics::new());
+        let slot = Slot::default();
+        let (head, mut turn) = turn(0, 1);
+        for byte in 0..HEAD_BLOCKS as u8 + 2 {
+            slot.hand_over(block(&budget, &mut turn, byte).await, &turn).await;
+        }
         head.send(1).unwrap();
-        second.await;
+        let next = block(&budget, &mut turn, 99).await;
+        let waiting = slot.hand_over(next, &turn);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
         let arrival = slot.arrival().await;
-        assert_eq!(arrival.blocks.iter().map(|block| block.bytes[0]).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(bytes(&arrival.blocks), (0..HEAD_BLOCKS as u8 + 2).collect::<Vec<_>>());
         assert!(arrival.end.is_none() && !arrival.started_over);
+        waiting.await;
+        assert!(slot.whole().is_none(), "its end is not there");
+        slot.finish(Ok(()));
+        assert_eq!(bytes(&slot.whole().unwrap()), [99]);
+    }
+
+    #[tokio::test]
+    async fn a_fetcher_that_waits_for_memory_is_not_waited_for() {
+        let budget = Budget::new(64 * BLOCK_BYTES, Metrics::new());
+        let slot = Slot::default();
+        let (_head, mut turn) = turn(0, 0);
+        slot.hand_over(block(&budget, &mut turn, 1).await, &turn).await;
+        let arrival = slot.arrival();
+        tokio::pin!(arrival);
+        assert!(futures_util::poll!(arrival.as_mut()).is_pending());
+        slot.wait_for_memory();
+        assert_eq!(bytes(&arrival.await.blocks), [1]);
     }
 
     #[tokio::test]
     async fn starting_over_throws_away_what_waits() {
-        let budget = Budget::new(BLOCK_BYTES * 4, Metrics::new());
-        let (_head, receiver) = watch::channel(0);
+        let budget = Budget::new(64 * BLOCK_BYTES, Metrics::new());
         let slot = Slot::default();
-        let mut turn = Turn::new(receiver, 0);
-        slot.hand_over(block(&budget, 1), &budget, &mut turn).await;
+        let (_head, mut turn) = turn(0, 0);
+        slot.hand_over(block(&budget, &mut turn, 1).await, &turn).await;
         slot.start_over();
-        slot.hand_over(block(&budget, 2), &budget, &mut turn).await;
+        slot.hand_over(block(&budget, &mut turn, 2).await, &turn).await;
         slot.finish(Ok(()));
         let arrival = slot.arrival().await;
-        assert!(arrival.started_over && arrival.end.is_some());
-        assert_eq!(arrival.blocks.len(), 1);
-        assert_eq!(arrival.blocks[0].bytes, [2]);
+        assert!(arrival.started_over && matches!(arrival.end, Some(Ok(()))));
+        assert_eq!(bytes(&arrival.blocks), [2]);
     }
 
     #[tokio::test]
-    async fn the_head_waits_for_the_disk() {
-        let budget = Budget::new(BLOCK_BYTES, Metrics::new());
-        let (_head, receiver) = watch::channel(0);
-        let slot = Slot::default();
-        let mut turn = Turn::new(receiver, 0);
-        for byte in 0..HEAD_BLOCKS as u8 {
-            slot.hand_over(block(&budget, byte), &budget, &mut turn).await;
-        }
-        let one_more = slot.hand_over(block(&budget, 9), &budget, &mut turn);
-        tokio::pin!(one_more);
-        assert!(futures_util::poll!(one_more.as_mut()).is_pending());
-        slot.arrival().await;
-        one_more.await;
+    async fn the_first_end_counts_and_wakes_the_writer() {
+        let slot = Arc::new(Slot::default());
+        let reader = tokio::spawn({
+            let slot = slot.clone();
+            async move { slot.arrival().await.end }
+        });
+        slot.finish(Err(Failure::new(FailureKind::NotFound, "first")));
+        slot.finish(Ok(()));
+        assert_eq!(reader.await.unwrap().unwrap().unwrap_err().message, "first");
+        slot.ended().await;
+        assert!(slot.whole().is_none());
     }
 }

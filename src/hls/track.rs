@@ -1,15 +1,13 @@
 //! One media playlist to one file: units are fetched side by side and written in order.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::fetch::Fetcher;
-use super::plan::{Plan, Unit};
+use super::fetch::{Fetcher, Permits};
 use super::sink::{self, PartLock, Sink};
 use super::slot::{Slot, Turn};
 use super::sniff::MediaKind;
@@ -17,21 +15,35 @@ use crate::failure::{Failure, FailureKind, Result};
 
 /// Most bytes of an initialization section that is compared with the first one.
 const MAP_LIMIT: usize = 4 << 20;
+/// Most blocks that are written in one call.
+const BATCH_BLOCKS: usize = 32;
 
-/// Downloads what is missing of `plan` into `part`, and says what is in it. When it returns, the
-/// part is whole; its journal says so, so that doing it again asks the network for nothing.
-///
-/// `window` is the number of units that may be under way or waiting for their turn.
+/// How many requests a track may have in flight.
+pub struct Bounds {
+    /// For its stream, and for the process.
+    pub requests: [Arc<Semaphore>; 2],
+    /// Units that may be under way or waiting for their turn.
+    pub window: usize,
+}
+
+/// A unit that is under way.
+struct UnderWay {
+    index: usize,
+    slot: Arc<Slot>,
+}
+
+/// Downloads what is missing of the fetcher's plan into `part`, and says what is in it. When it
+/// returns, the part is whole; its journal says so, so that doing it again asks the network for
+/// nothing.
 ///
 /// # Errors
 /// The failure of the first unit, in file order, that could not be fetched, or of the disk. The part
 /// and its journal stay for the next attempt.
 pub async fn download(
     fetcher: Arc<Fetcher>,
-    plan: Plan,
     fingerprint: String,
     part: &Path,
-    window: usize,
+    bounds: &Bounds,
 ) -> Result<(MediaKind, PartLock)> {
     let mut sink = Sink::open(part, fingerprint).await?;
     if sink.next() > 0 && fetcher.kind.get().is_none() {
@@ -39,41 +51,76 @@ pub async fn download(
         let kind = sink::kind_of(part).await?;
         fetcher.kind.get_or_init(|| kind);
     }
-    fetcher.progress.add_segments(plan.len() as u64, sink.next() as u64);
+    fetcher.progress.add_segments(fetcher.itinerary.edition().plan.len() as u64, sink.next() as u64);
     let (head, turn) = watch::channel(sink.next());
-    let mut slots: VecDeque<Arc<Slot>> = VecDeque::with_capacity(window);
-    // Dropped, and with it every fetcher stopped, when this function returns.
-    let mut fetchers = JoinSet::new();
-    let mut next = sink.next();
-    for index in sink.next()..plan.len() {
-        while next < plan.len().min(index + window) {
-            let slot = Arc::new(Slot::default());
-            slots.push_back(slot.clone());
-            spawn(&mut fetchers, fetcher.clone(), plan.unit(next)?, slot, Turn::new(turn.clone(), next));
-            next += 1;
-        }
-        while fetchers.try_join_next().is_some() {}
-        head.send_replace(index);
-        // cannot be empty: the loop above has just put the slot of `index` there.
-        let Some(slot) = slots.pop_front() else { break };
-        if plan.is_map(index) && sink.offset() > 0 {
-            same_map(&slot, &mut sink).await?;
-        } else {
-            append(&fetcher, &slot, &mut sink).await?;
-        }
-        fetcher.metrics.segments.inc();
-        fetcher.progress.segment_done();
-    }
+    // One more is with the writer.
+    let (under_way, arrivals) = mpsc::channel((bounds.window - 1).max(1));
+    let start = sink.next();
+    tokio::try_join!(dispatch(&fetcher, start, bounds, &turn, under_way), write(&fetcher, &mut sink, &head, arrivals),)?;
     let lock = sink.finish().await?;
     // cannot be missing: it is read from the part or told by the first unit, and no plan is empty.
     let kind = fetcher.kind.get().copied().ok_or_else(|| Failure::new(FailureKind::Internal, "a track of no kind"))?;
     Ok((kind, lock))
 }
 
-fn spawn(fetchers: &mut JoinSet<()>, fetcher: Arc<Fetcher>, unit: Unit, slot: Arc<Slot>, turn: Turn) {
+/// Starts the fetchers, one after the other: each has its permits before the next one asks for
+/// them. So the head of a file always has what it needs, and what others wait for comes.
+async fn dispatch(
+    fetcher: &Arc<Fetcher>,
+    start: usize,
+    bounds: &Bounds,
+    turn: &watch::Receiver<usize>,
+    under_way: mpsc::Sender<UnderWay>,
+) -> Result<()> {
+    // Dropped, and with it every fetcher stopped, when this future is.
+    let mut fetchers = JoinSet::new();
+    let mut known = fetcher.itinerary.edition().plan.len();
+    for index in start.. {
+        if !fetcher.itinerary.has_unit(index).await? {
+            break;
+        }
+        let edition = fetcher.itinerary.edition();
+        let length = edition.plan.len().max(known);
+        fetcher.progress.add_segments((length - known) as u64, 0);
+        known = length;
+        // Room in the window first: what is asked for must be waited for by the writer.
+        let Ok(place) = under_way.reserve().await else { break };
+        let [stream, process] = &bounds.requests;
+        let _shared = [permit(stream).await?, permit(process).await?];
+        let host = fetcher.hosts.of(&edition.plan.unit(index)?.url);
+        let of_host = host.admit().await;
+        let slot = Arc::new(Slot::default());
+        place.send(UnderWay { index, slot: slot.clone() });
+        let turn = Turn::new(turn.clone(), index);
+        spawn(&mut fetchers, fetcher.clone(), index, slot.clone(), turn, Permits { _shared, host, of_host });
+        if edition.plan.is_map(index) {
+            // It may say that what follows is protected: then nothing that follows is asked for.
+            slot.ended().await;
+        }
+        while fetchers.try_join_next().is_some() {}
+    }
+    drop(under_way);
+    while fetchers.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn permit(requests: &Arc<Semaphore>) -> Result<tokio::sync::OwnedSemaphorePermit> {
+    // cannot fail: nobody closes these semaphores.
+    let closed = |_| Failure::new(FailureKind::Internal, "the bound of requests is gone");
+    requests.clone().acquire_owned().await.map_err(closed)
+}
+
+fn spawn(
+    fetchers: &mut JoinSet<()>,
+    fetcher: Arc<Fetcher>,
+    index: usize,
+    slot: Arc<Slot>,
+    turn: Turn,
+    permits: Permits,
+) {
     let fetch = async move {
         let guard = FinishOnDrop(slot);
-        fetcher.run(&unit, &guard.0, turn).await;
+        fetcher.run(index, &guard.0, turn, permits).await;
     };
     // In the span of its job: a line about a segment names the task.
     fetchers.spawn(fetch.in_current_span());
@@ -88,23 +135,74 @@ impl Drop for FinishOnDrop {
     }
 }
 
-async fn append(fetcher: &Fetcher, slot: &Slot, sink: &mut Sink) -> Result<()> {
+/// Writes units in order as they arrive.
+async fn write(
+    fetcher: &Fetcher,
+    sink: &mut Sink,
+    head: &watch::Sender<usize>,
+    mut arrivals: mpsc::Receiver<UnderWay>,
+) -> Result<()> {
+    let mut next = arrivals.recv().await;
+    while let Some(UnderWay { index, slot }) = next.take() {
+        head.send_replace(index);
+        if fetcher.itinerary.edition().plan.is_map(index) && sink.offset() > 0 {
+            same_map(&slot, sink).await?;
+            complete(fetcher, 1);
+        } else {
+            next = append(fetcher, &slot, sink, &mut arrivals).await?;
+        }
+        if next.is_none() {
+            next = arrivals.recv().await;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one unit, and those after it that are there already in the same call. Returns the next
+/// one, if it was looked at.
+async fn append(
+    fetcher: &Fetcher,
+    slot: &Slot,
+    sink: &mut Sink,
+    arrivals: &mut mpsc::Receiver<UnderWay>,
+) -> Result<Option<UnderWay>> {
     loop {
         let arrival = slot.arrival().await;
         if arrival.started_over {
             sink.start_over();
         }
-        let written: usize = arrival.blocks.iter().map(|block| block.bytes.len()).sum();
-        let complete = matches!(arrival.end, Some(Ok(())));
-        if let Some(Err(failure)) = arrival.end {
-            return Err(failure);
+        let is_complete = match arrival.end {
+            Some(Err(failure)) => return Err(failure),
+            Some(Ok(())) => true,
+            None => false,
+        };
+        let mut blocks = arrival.blocks;
+        let mut units = usize::from(is_complete);
+        let mut next = None;
+        while is_complete && blocks.len() < BATCH_BLOCKS {
+            next = arrivals.try_recv().ok();
+            let Some(UnderWay { index, slot }) = &next else { break };
+            if fetcher.itinerary.edition().plan.is_map(*index) {
+                break;
+            }
+            let Some(whole) = slot.whole() else { break };
+            blocks.extend(whole);
+            units += 1;
+            next = None;
         }
-        sink.write(arrival.blocks, complete).await?;
+        let written: usize = blocks.iter().map(|block| block.len()).sum();
+        sink.write(blocks, units).await?;
         fetcher.metrics.written_bytes.inc_by(written as u64);
-        if complete {
-            return Ok(());
+        complete(fetcher, units);
+        if is_complete {
+            return Ok(next);
         }
     }
+}
+
+fn complete(fetcher: &Fetcher, units: usize) {
+    fetcher.metrics.segments.inc_by(units as u64);
+    fetcher.progress.segments_done(units as u64);
 }
 
 /// A later initialization section adds nothing when it equals the first, which is the usual case
@@ -117,7 +215,7 @@ async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
             bytes.clear();
         }
         for block in &arrival.blocks {
-            bytes.extend_from_slice(&block.bytes);
+            bytes.extend_from_slice(block);
         }
         let changed = || {
             let message = "the initialization section changes on the way: the rest does not fit into one file";
@@ -129,7 +227,7 @@ async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
         match arrival.end {
             None => {}
             Some(Err(failure)) => return Err(failure),
-            Some(Ok(())) if sink.start(bytes.len()).await? == bytes => return sink.write(Vec::new(), true).await,
+            Some(Ok(())) if sink.start(bytes.len()).await? == bytes => return sink.write(Vec::new(), 1).await,
             Some(Ok(())) => return changed(),
         }
     }

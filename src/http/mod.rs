@@ -2,6 +2,8 @@
 
 mod cookies;
 mod headers;
+mod media_client;
+mod rate;
 mod retry;
 
 use std::error::Error as _;
@@ -14,6 +16,8 @@ use url::Url;
 
 pub use cookies::Cookies;
 pub use headers::{RequestHeaders, headers_for};
+pub use media_client::{MediaClient, MediaResponse};
+pub use rate::RateLimit;
 pub use retry::{LONGEST_PAUSE, pause};
 
 use crate::config::HttpSettings;
@@ -21,6 +25,9 @@ use crate::failure::{Failure, FailureKind, Result};
 
 /// Hops after which a redirect is refused.
 const MAX_REDIRECTS: usize = 5;
+/// How long a connection is kept for the next request: below the 30 s and more of common origins, so
+/// that a request never races with an idle close.
+const POOL_IDLE: Duration = Duration::from_secs(20);
 /// Longest URL that is looked at.
 const MAX_URL_BYTES: usize = 8 * 1024;
 
@@ -102,8 +109,7 @@ pub fn call_client(settings: &HttpSettings) -> Result<Client> {
 }
 
 fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
-    // Only the first call of a process installs the provider; that it is there already is no error.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_crypto_provider();
     let builder = Client::builder()
         .user_agent(settings.user_agent.clone())
         .connect_timeout(settings.connect_timeout)
@@ -111,8 +117,7 @@ fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
         .tcp_nodelay(true)
         // It would put the URL that redirects, with its query, in place of the Referer that was asked for.
         .referer(false)
-        // Below the 30 s and more of common origins: a request never races with an idle close.
-        .pool_idle_timeout(Duration::from_secs(20))
+        .pool_idle_timeout(POOL_IDLE)
         .no_proxy();
     match protocol {
         Protocol::Http1 => builder.http1_only(),
@@ -126,20 +131,33 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}")))
 }
 
+fn install_crypto_provider() {
+    // Only the first call of a process installs the provider; that it is there already is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
 fn redirect_policy() -> reqwest::redirect::Policy {
     reqwest::redirect::Policy::custom(|attempt| {
-        if attempt.previous().len() > MAX_REDIRECTS {
-            return attempt.error(RedirectRefused("too many redirects"));
+        let from = attempt.previous().last();
+        match from.map_or(Ok(()), |from| check_redirect(attempt.previous().len(), from, attempt.url())) {
+            Ok(()) => attempt.follow(),
+            Err(reason) => attempt.error(RedirectRefused(reason)),
         }
-        if check_url(attempt.url()).is_err() {
-            return attempt.error(RedirectRefused("only http and https are asked, without credentials"));
-        }
-        let from_https = attempt.previous().last().is_some_and(|url| url.scheme() == "https");
-        if from_https && attempt.url().scheme() == "http" {
-            return attempt.error(RedirectRefused("from https down to http"));
-        }
-        attempt.follow()
     })
+}
+
+/// Whether the redirect number `hop` (from 1) may be followed.
+fn check_redirect(hop: usize, from: &Url, to: &Url) -> Result<(), &'static str> {
+    if hop > MAX_REDIRECTS {
+        return Err("too many redirects");
+    }
+    if check_url(to).is_err() {
+        return Err("only http and https are asked, without credentials");
+    }
+    if from.scheme() == "https" && to.scheme() == "http" {
+        return Err("from https down to http");
+    }
+    Ok(())
 }
 
 /// Why a redirect was not followed.
@@ -149,9 +167,26 @@ struct RedirectRefused(&'static str);
 
 /// What a failed request means. `url` is the one that was asked.
 pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
+    // The text of the error itself repeats the URL with its query.
+    let mut failure = cause_failure(url, error.source(), error.is_request());
+    if error.is_timeout() {
+        let reason = if error.is_connect() { CONNECTING_TIMED_OUT } else { "the server stopped answering" };
+        failure = Failure::new(FailureKind::TimedOut, format!("{}: {reason}", shown(url)));
+    }
+    failure
+}
+
+const CONNECTING_TIMED_OUT: &str = "connecting took too long";
+
+/// What an error of the media client means: `before_head` tells whether an answer had begun.
+fn error_failure(url: &Url, error: &(dyn std::error::Error + 'static), before_head: bool) -> Failure {
+    cause_failure(url, Some(error), before_head)
+}
+
+/// Walks down to the cause, which says what it was.
+fn cause_failure(url: &Url, mut source: Option<&(dyn std::error::Error + 'static)>, before_head: bool) -> Failure {
     let mut kind = FailureKind::ConnectionFailed;
-    let mut reason = String::new();
-    let mut source: Option<&(dyn std::error::Error + 'static)> = error.source();
+    let mut reason = "the request failed".to_owned();
     while let Some(cause) = source {
         reason = cause.to_string();
         if cause.is::<RedirectRefused>() {
@@ -164,29 +199,24 @@ pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
         if let Some(hyper) = cause.downcast_ref::<hyper::Error>()
             && (hyper.is_incomplete_message() || hyper.is_body_write_aborted())
             // Before the head of the answer there is no body that could be cut.
-            && !error.is_request()
+            && !before_head
         {
             kind = FailureKind::BodyTruncated;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             match io.kind() {
-                std::io::ErrorKind::UnexpectedEof if error.is_decode() => kind = FailureKind::BodyTruncated,
+                std::io::ErrorKind::UnexpectedEof if !before_head => kind = FailureKind::BodyTruncated,
                 std::io::ErrorKind::TimedOut => kind = FailureKind::TimedOut,
                 _ => {}
+            }
+            if before_head && kind == FailureKind::TimedOut {
+                reason = CONNECTING_TIMED_OUT.into();
             }
             if is_tls(io) {
                 kind = FailureKind::TlsFailed;
             }
         }
         source = cause.source();
-    }
-    if error.is_timeout() {
-        kind = FailureKind::TimedOut;
-        reason = if error.is_connect() { "connecting took too long" } else { "the server stopped answering" }.into();
-    }
-    if reason.is_empty() {
-        // The text of the error itself repeats the URL with its query.
-        reason = "the request failed".into();
     }
     Failure::new(kind, format!("{}: {reason}", shown(url)))
 }
@@ -229,18 +259,21 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// [`FailureKind::BodyTooLarge`] over the limit, or what [`request_failure`] says.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>> {
     let url = response.url().clone();
-    let too_large = || Failure::new(FailureKind::BodyTooLarge, format!("{}: more than {limit} bytes", shown(&url)));
     if response.content_length().is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
+        return Err(body_too_large(&url, limit));
     }
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| request_failure(&url, &error))? {
         if body.len() + chunk.len() > limit {
-            return Err(too_large());
+            return Err(body_too_large(&url, limit));
         }
         body.extend_from_slice(&chunk);
     }
     Ok(body)
+}
+
+fn body_too_large(url: &Url, limit: usize) -> Failure {
+    Failure::new(FailureKind::BodyTooLarge, format!("{}: more than {limit} bytes", shown(url)))
 }
 
 #[cfg(test)]

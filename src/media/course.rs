@@ -5,19 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use reqwest::Client;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::file::{FileFetch, FileLimits};
 use super::lecture::{StreamDownload, Target};
+use super::links::{LectureLink, Links};
 use super::names::{self, LecturePaths};
 use crate::disk::beside;
 use crate::failure::{Context, Failure, Result};
-use crate::hls::StreamRequest;
+use crate::hls::{JobAllowance, Renewal, StreamRequest};
 use crate::http::{Cookies, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::resolver::{Course, Lecture, Stream, StreamKind};
+use crate::resolver::{Course, Lecture, Resolver, Stream, StreamKind};
 
 /// A downloaded course.
 #[derive(Debug)]
@@ -32,30 +35,51 @@ pub struct CourseFolder {
 /// Downloads courses.
 pub struct CourseDownload {
     pub streams: StreamDownload,
+    /// For captions, assets and streams that are plain files.
+    pub client: Client,
     pub cookies: Arc<Cookies>,
+    /// Who is asked for new links.
+    pub resolver: Arc<Resolver>,
     pub metrics: Arc<Metrics>,
 }
 
+/// One run over a course.
+struct Run<'a> {
+    download: &'a CourseDownload,
+    links: Arc<Links>,
+    allowance: Arc<JobAllowance>,
+    progress: &'a Arc<Progress>,
+    cancel: &'a CancellationToken,
+}
+
 impl CourseDownload {
-    /// Downloads a course into `<sandbox>/<course folder>`. What is there from an earlier attempt is
-    /// not fetched again.
+    /// Downloads the course that `course_url` was resolved to into `<sandbox>/<course folder>`. What
+    /// is there from an earlier attempt is not fetched again.
     ///
     /// # Errors
     /// The first failure, with the lecture in front of it. What is finished stays.
     pub async fn run(
         &self,
         course: &Course,
+        course_url: &Url,
         sandbox: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<CourseFolder> {
         let plan = names::plan(course);
+        let links = Arc::new(Links {
+            resolver: self.resolver.clone(),
+            course_url: course_url.clone(),
+            cookies: self.cookies.clone(),
+            latest: Mutex::new(course.clone()),
+        });
+        let run = Run { download: self, links, allowance: self.streams.engine.job_allowance(), progress, cancel };
         let mut files = HashSet::new();
         progress.set_items(plan.iter().map(|paths| item_count(lecture(course, paths))).sum());
         for paths in &plan {
             let lecture = lecture(course, paths);
             let started = Instant::now();
-            let finished = self.lecture(lecture, paths, sandbox, progress, cancel).await;
+            let finished = run.lecture(lecture, paths, sandbox).await;
             files.extend(finished.at(|| format!("lecture {:?}", lecture.title))?);
             self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());
             tracing::info!(
@@ -66,87 +90,77 @@ impl CourseDownload {
         }
         Ok(CourseFolder { name: names::course_folder(&course.title), files })
     }
+}
 
+impl Run<'_> {
     /// Downloads everything of a lecture and returns its files.
-    async fn lecture(
-        &self,
-        lecture: &Lecture,
-        paths: &LecturePaths,
-        sandbox: &Path,
-        progress: &Arc<Progress>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<PathBuf>> {
+    async fn lecture(&self, lecture: &Lecture, paths: &LecturePaths, sandbox: &Path) -> Result<Vec<PathBuf>> {
         let directory = sandbox.join(&paths.directory);
         let created = tokio::fs::create_dir_all(&directory).await;
         created.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
         let mut files: Vec<PathBuf> =
             paths.captions.iter().chain(&paths.assets).map(|path| sandbox.join(path)).collect();
         if let Some(stream) = &lecture.stream {
-            progress.start_item(&file_name(&paths.media("mp4")));
-            files.extend(self.stream(stream, &sandbox.join(&paths.stem), progress, cancel).await?);
-            progress.finish_item();
+            self.progress.start_item(&file_name(&paths.media("mp4")));
+            let link = LectureLink {
+                links: self.links.clone(),
+                section: paths.section,
+                lecture: paths.lecture,
+                title: lecture.title.clone(),
+            };
+            files.extend(self.stream(stream, link, &sandbox.join(&paths.stem)).await?);
+            self.progress.finish_item();
         }
         for (caption, path) in lecture.captions.iter().zip(&paths.captions) {
             let what = || format!("the {} captions", caption.language);
-            self.file(&caption.url, &sandbox.join(path), FileLimits::CAPTION, progress, cancel).await.at(what)?;
+            self.file(&caption.url, &sandbox.join(path), FileLimits::CAPTION).await.at(what)?;
         }
         for (asset, path) in lecture.assets.iter().zip(&paths.assets) {
             let what = || format!("the asset {:?}", asset.name);
-            self.file(&asset.url, &sandbox.join(path), FileLimits::ASSET, progress, cancel).await.at(what)?;
+            self.file(&asset.url, &sandbox.join(path), FileLimits::ASSET).await.at(what)?;
         }
         Ok(files)
     }
 
-    async fn stream(
-        &self,
-        stream: &Stream,
-        stem: &Path,
-        progress: &Arc<Progress>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<PathBuf>> {
-        let headers = RequestHeaders::new(&stream.url, &stream.headers, self.cookies.clone())?;
+    async fn stream(&self, stream: &Stream, link: LectureLink, stem: &Path) -> Result<Vec<PathBuf>> {
+        let headers = RequestHeaders::new(&stream.url, &stream.headers, self.download.cookies.clone())?;
         match stream.kind {
             StreamKind::Hls => {
-                let request = StreamRequest { url: stream.url.clone(), headers };
-                let finished = self.streams.run(&request, &Target::Stem(stem.to_owned()), progress, cancel).await?;
+                let allowance = self.allowance.clone();
+                let renewal = Some(Arc::new(link) as Arc<dyn Renewal>);
+                let request = StreamRequest { url: stream.url.clone(), headers, allowance, renewal };
+                let target = Target::Stem(stem.to_owned());
+                let finished = self.download.streams.run(&request, &target, self.progress, self.cancel).await?;
                 Ok(std::iter::once(finished.path).chain(finished.audio).collect())
             }
             StreamKind::File => {
                 let path = beside(stem, &format!(".{}", extension(&stream.url)));
-                self.fetch(&stream.url, &headers, &path, FileLimits::STREAM, progress, cancel).await?;
+                self.fetch(&stream.url, &headers, &path, FileLimits::STREAM).await?;
                 Ok(vec![path])
             }
         }
     }
 
     /// A caption or an asset: one item of the progress.
-    async fn file(
-        &self,
-        url: &Url,
-        path: &Path,
-        limits: FileLimits,
-        progress: &Arc<Progress>,
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        progress.start_item(&file_name(path));
-        let headers = RequestHeaders::new(url, &[], self.cookies.clone())?;
-        self.fetch(url, &headers, path, limits, progress, cancel).await?;
-        progress.finish_item();
+    async fn file(&self, url: &Url, path: &Path, limits: FileLimits) -> Result<()> {
+        self.progress.start_item(&file_name(path));
+        let headers = RequestHeaders::new(url, &[], self.download.cookies.clone())?;
+        self.fetch(url, &headers, path, limits).await?;
+        self.progress.finish_item();
         Ok(())
     }
 
-    async fn fetch(
-        &self,
-        url: &Url,
-        headers: &RequestHeaders,
-        path: &Path,
-        limits: FileLimits,
-        progress: &Progress,
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let client = self.streams.engine.client();
-        let headers = &headers.for_url(url);
-        FileFetch { client, headers, limits, progress, metrics: &self.metrics, cancel }.fetch(url, path).await?;
+    async fn fetch(&self, url: &Url, headers: &RequestHeaders, path: &Path, limits: FileLimits) -> Result<()> {
+        let fetch = FileFetch {
+            client: &self.download.client,
+            headers: &headers.for_url(url),
+            limits,
+            allowance: &self.allowance,
+            progress: self.progress,
+            metrics: &self.download.metrics,
+            cancel: self.cancel,
+        };
+        fetch.fetch(url, path).await?;
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ use url::Url;
 use self::resume::{ContentRange, Meta};
 use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
+use crate::hls::JobAllowance;
 use crate::http::{LONGEST_PAUSE, pause, request_failure, shown, status_failure};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -58,6 +59,8 @@ pub struct FileFetch<'a> {
     /// Sent with every request.
     pub headers: &'a HeaderMap,
     pub limits: FileLimits,
+    /// What the job may use up.
+    pub allowance: &'a JobAllowance,
     pub progress: &'a Progress,
     pub metrics: &'a Metrics,
     pub cancel: &'a CancellationToken,
@@ -284,6 +287,11 @@ impl Transfer<'_> {
                 break Err(self.disk(error));
             }
             self.count(chunk.len() as u64, position);
+            tokio::select! {
+                biased;
+                () = self.fetch.cancel.cancelled() => break Err(interrupted(self.url)),
+                () = self.fetch.allowance.pass(chunk.len()) => {}
+            }
         };
         // What arrived before a failure is kept for the next attempt.
         file.flush().await.map_err(|error| self.disk(error))?;

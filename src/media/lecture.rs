@@ -97,7 +97,7 @@ impl StreamDownload {
         let finished = match self.remux_with(&tracks)? {
             Some(remux) => {
                 let remuxed = beside(stem, ".remux.part");
-                remux.to_mp4(&inputs(&tracks), Some(tracks.duration_seconds), &remuxed, cancel).await?;
+                remux.to_mp4(&inputs(&tracks), Some(tracks.main.duration_seconds), &remuxed, cancel).await?;
                 let path = target.named("mp4");
                 disk::publish(&remuxed, &path).await?;
                 FinishedStream { path, audio: None }

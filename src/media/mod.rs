@@ -2,12 +2,14 @@
 //!
 //! * `course`: every lecture with its captions and assets
 //! * `lecture`: one stream to one finished file
+//! * `links`: new links for those that have expired
 //! * `file`: one plain file
 //! * `names`: where everything goes
 
 mod course;
 mod file;
 mod lecture;
+mod links;
 mod names;
 
 pub use course::{CourseDownload, CourseFolder};

@@ -72,7 +72,7 @@ async fn progress_is_published_when_it_changed_and_kept_for_an_hour() {
     progress.set_items(3);
     progress.start_item("03 Loops.mp4");
     progress.add_segments(10, 0);
-    progress.segment_done();
+    progress.segments_done(1);
     progress.add_bytes(123);
     let mut last = Value::Null;
     while last["bytesDownloaded"] != 123 || last["percent"] != 3.33 {

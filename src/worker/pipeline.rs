@@ -30,7 +30,7 @@ const STORE_ATTEMPTS: u32 = 5;
 pub struct Pipeline {
     pub gate: GateSettings,
     pub store: Arc<dyn TaskStore>,
-    pub resolver: Resolver,
+    pub resolver: Arc<Resolver>,
     pub courses: CourseDownload,
     pub delivery: FolderDelivery,
     pub finalize: FinalizeClient,
@@ -150,7 +150,7 @@ impl Pipeline {
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let progress = Arc::new(Progress::default());
         let watch = self.events.watch_progress(spec.task_id, order_id, progress.clone());
-        let downloaded = self.courses.run(&course, sandbox.path(), &progress, cancel).await;
+        let downloaded = self.courses.run(&course, &spec.course_url, sandbox.path(), &progress, cancel).await;
         watch.finish(downloaded.is_ok()).await;
         let CourseFolder { name: folder, files } = downloaded?;
         sandbox.keep_only(&folder, files).await?;

@@ -63,7 +63,7 @@ fn check_media(playlist: MediaPlaylist) {
         check_same(&playlist, &text);
     }
     let segments = playlist.segments.len();
-    if let Ok(plan) = Plan::new(playlist) {
+    if let Ok(plan) = Plan::new(playlist, false) {
         assert!(plan.len() >= segments && plan.fingerprint("") != plan.fingerprint("another"));
         for index in 0..plan.len() {
             let unit = plan.unit(index).unwrap_or_else(|failure| panic!("unit {index}: {failure}"));

@@ -9,7 +9,7 @@ fn plan_at(base: &str, text: &str) -> Result<Plan> {
     let text = format!("#EXTM3U\n#EXT-X-TARGETDURATION:6\n{text}\n#EXT-X-ENDLIST\n");
     let base = Url::parse(base).unwrap();
     match playlist::parse(text.as_bytes(), &base, &Limits::default()).unwrap() {
-        Playlist::Media(media) => Plan::new(media),
+        Playlist::Media(media) => Plan::new(media, false),
         Playlist::Multivariant(_) => panic!("not a media playlist"),
     }
 }
@@ -116,14 +116,57 @@ fn what_would_leave_a_hole_is_refused() {
 fn live_is_told_from_a_finished_stream() {
     let base = Url::parse("https://h/i.m3u8").unwrap();
     let kind = |text: &str| match playlist::parse(text.as_bytes(), &base, &Limits::default()).unwrap() {
-        Playlist::Media(media) => Plan::new(media).err().map(|failure| failure.kind),
+        Playlist::Media(media) => Plan::new(media, false).err().map(|failure| failure.kind),
         Playlist::Multivariant(_) => panic!("not a media playlist"),
     };
     let list = "#EXTM3U\n#EXT-X-TARGETDURATION:6\n#EXTINF:6,\na.ts\n";
     assert_eq!(kind(list), Some(FailureKind::LiveUnsupported));
     assert_eq!(kind(&format!("{list}#EXT-X-ENDLIST\n")), None);
     assert_eq!(kind(&format!("{list}#EXT-X-PLAYLIST-TYPE:VOD\n")), None);
-    assert_eq!(kind(&format!("{list}#EXT-X-PLAYLIST-TYPE:EVENT\n")), Some(FailureKind::LiveUnsupported));
+    assert_eq!(kind(&format!("{list}#EXT-X-PLAYLIST-TYPE:EVENT\n")), None);
+}
+
+/// Media playlists of two segments and more lines between and behind.
+fn event(lines: &str) -> Plan {
+    let text = format!("#EXTM3U\n#EXT-X-PLAYLIST-TYPE:EVENT\n#EXTINF:6,\na.ts\n#EXTINF:5.005,\nb.ts?x=1\n{lines}");
+    match playlist::parse(text.as_bytes(), &Url::parse("https://h/i.m3u8").unwrap(), &Limits::default()).unwrap() {
+        Playlist::Media(media) => Plan::new(media, false).unwrap(),
+        Playlist::Multivariant(_) => panic!("not a media playlist"),
+    }
+}
+
+#[test]
+fn an_event_grows_and_stays_the_same_download() {
+    let (short, long) = (event(""), event("#EXTINF:6,\nc.ts\n#EXT-X-ENDLIST\n"));
+    assert!(!short.is_complete() && long.is_complete());
+    assert_eq!(short.fingerprint("x"), long.fingerprint("x"));
+    short.continued_by(&long, 0).unwrap();
+    assert!(long.continued_by(&short, 0).is_err(), "it does not shrink");
+    let other = event("#EXT-X-DISCONTINUITY\n#EXTINF:6,\nc.ts\n#EXT-X-ENDLIST\n");
+    assert!(long.continued_by(&other, 1).is_err());
+    assert!(long.continued_by(&event("#EXTINF:7,\nc.ts\n#EXT-X-ENDLIST\n"), 1).is_err());
+    long.continued_by(&event("#EXTINF:6.0001,\nz/c.ts?token=2\n#EXT-X-ENDLIST\n"), 1).unwrap();
+}
+
+#[test]
+fn gaps_are_counted_where_they_are_allowed() {
+    let text = "#EXTM3U\n#EXTINF:6,\na.ts\n#EXT-X-GAP\n#EXTINF:4,\nb.ts\n#EXTINF:5,\nc.ts\n#EXT-X-ENDLIST\n";
+    let parse = |text: &str, allow| match playlist::parse(
+        text.as_bytes(),
+        &Url::parse("https://h/i.m3u8").unwrap(),
+        &Limits::default(),
+    )
+    .unwrap()
+    {
+        Playlist::Media(media) => Plan::new(media, allow),
+        Playlist::Multivariant(_) => panic!("not a media playlist"),
+    };
+    assert_eq!(parse(text, false).unwrap_err().kind, FailureKind::SegmentMissing);
+    let plan = parse(text, true).unwrap();
+    assert_eq!((plan.len(), plan.gaps(), plan.duration_seconds()), (2, Gaps { segments: 1, seconds: 4.0 }, 11.0));
+    assert_eq!(units(&plan)[1].sequence, 2);
+    let nothing = "#EXTM3U\n#EXT-X-GAP\n#EXTINF:6,\na.ts\n#EXT-X-ENDLIST\n";
+    assert_eq!(parse(nothing, true).unwrap_err().kind, FailureKind::PlaylistInvalid);
 }
 
 #[test]

@@ -63,6 +63,7 @@ impl World {
             client: &self.client,
             headers: &headers,
             limits: self.limits,
+            allowance: &JobAllowance::new(0, None, None),
             progress: &self.progress,
             metrics: &self.metrics,
             cancel: &self.cancel,

@@ -31,14 +31,18 @@ impl World {
         config.report.secret = Some(SecretString::from("s3cret"));
         let metrics = Metrics::new();
         let queue = Queue::connect(&config.redis, &config.queue, "0", metrics.clone()).await.unwrap();
-        let engine = crate::hls::Engine::new(config.hls.clone(), &config.http, metrics.clone()).unwrap();
+        let engine = crate::hls::Engine::new(&config, metrics.clone()).unwrap();
         let streams =
             crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
+        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http).unwrap());
+        let client = crate::http::client(&config.http, crate::http::Protocol::Http1).unwrap();
+        let cookies = Arc::default();
+        let courses = CourseDownload { streams, client, cookies, resolver: resolver.clone(), metrics: metrics.clone() };
         let pipeline = Pipeline {
             gate: config.gate.clone(),
             store: Arc::new(RedisStore::new(redis.connection())),
-            resolver: Resolver::new(&config.resolver, &config.http).unwrap(),
-            courses: CourseDownload { streams, cookies: Arc::default(), metrics: metrics.clone() },
+            resolver,
+            courses,
             delivery: FolderDelivery::new(folder.path().join("out")),
             finalize: FinalizeClient::new(&config.report, &config.http).unwrap(),
             events: Events::new(redis.connection()),

@@ -1,0 +1,177 @@
+//! The client that playlists, keys and segments are asked with: GET over HTTP/1.1, one TCP
+//! connection for each request in flight.
+//!
+//! It is hyper's own client rather than the one of [`super::client`], because that one cannot bound
+//! its read buffers: with 32 requests in flight they alone would take 16 MiB.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_platform_verifier::BuilderVerifierExt;
+use url::Url;
+
+use super::{POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown};
+use crate::config::HttpSettings;
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Largest piece of a body that is read at once: large enough that system calls cost little, small
+/// enough that the allocator serves it without asking the kernel for fresh pages.
+const READ_BYTES: usize = 128 * 1024;
+
+/// Asks for playlists, keys and segments; cheap to clone.
+#[derive(Clone)]
+pub struct MediaClient {
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    user_agent: HeaderValue,
+    idle_timeout: Duration,
+}
+
+/// An answer whose body has yet to come. Dropping it closes its connection.
+pub struct MediaResponse {
+    /// Where it was found in the end.
+    pub url: Url,
+    /// What was asked for; failures name it.
+    asked: Url,
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: Incoming,
+    idle_timeout: Duration,
+}
+
+impl MediaClient {
+    /// Builds the client.
+    ///
+    /// # Errors
+    /// `internal` when the TLS roots of the host cannot be loaded.
+    pub fn new(settings: &HttpSettings) -> Result<MediaClient> {
+        super::install_crypto_provider();
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}"))
+        };
+        let tls = rustls::ClientConfig::builder().with_platform_verifier().map_err(|error| failed(&error))?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(settings.connect_timeout));
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_or_http().enable_http1();
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .http1_max_buf_size(READ_BYTES)
+            .build(connector.wrap_connector(tcp));
+        let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| failed(&error))?;
+        Ok(MediaClient { client, user_agent, idle_timeout: settings.idle_timeout })
+    }
+
+    /// Asks for `url` with the stream's headers for it and `extra` ones, over redirects.
+    ///
+    /// # Errors
+    /// `redirect_refused`, `tls_failed`, `timed_out` or `connection_failed`; a status is no error
+    /// here.
+    pub async fn get(&self, url: &Url, headers: &RequestHeaders, extra: &HeaderMap) -> Result<MediaResponse> {
+        let mut at = url.clone();
+        let mut hops = 0;
+        loop {
+            let response = self.ask(url, &at, headers, extra).await?;
+            let redirects = matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+            let Some(location) = response.headers.get(LOCATION).filter(|_| redirects) else { return Ok(response) };
+            // Bytes and not text: a location need not be ASCII to be a URL.
+            let next = at.join(&String::from_utf8_lossy(location.as_bytes()));
+            hops += 1;
+            let checked = match next {
+                Ok(next) => check_redirect(hops, &at, &next).map(|()| next),
+                Err(_) => Err("its target is not a URL"),
+            };
+            at = checked.map_err(|reason| {
+                Failure::new(FailureKind::RedirectRefused, format!("{}: redirect refused: {reason}", shown(url)))
+            })?;
+        }
+    }
+
+    /// One request of what may become several. Failures name the URL that was asked first.
+    async fn ask(&self, first: &Url, url: &Url, headers: &RequestHeaders, extra: &HeaderMap) -> Result<MediaResponse> {
+        let invalid = |error: &dyn std::fmt::Display| {
+            Failure::new(FailureKind::UrlInvalid, format!("{}: cannot be asked: {error}", shown(first)))
+        };
+        let mut target = url.clone();
+        target.set_fragment(None);
+        let mut request = Request::get(target.as_str()).body(Empty::new()).map_err(|error| invalid(&error))?;
+        let map = request.headers_mut();
+        *map = headers.for_url(url);
+        map.extend(extra.iter().map(|(name, value)| (name.clone(), value.clone())));
+        map.entry(USER_AGENT).or_insert_with(|| self.user_agent.clone());
+        let Ok(answer) = tokio::time::timeout(self.idle_timeout, self.client.request(request)).await else {
+            return Err(timed_out(first));
+        };
+        let (head, body) = answer.map_err(|error| error_failure(first, &error, true))?.into_parts();
+        let idle_timeout = self.idle_timeout;
+        Ok(MediaResponse {
+            url: url.clone(),
+            asked: first.clone(),
+            status: head.status,
+            headers: head.headers,
+            body,
+            idle_timeout,
+        })
+    }
+}
+
+impl MediaResponse {
+    /// The declared length of the body in bytes.
+    pub fn content_length(&self) -> Option<u64> {
+        self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+    }
+
+    /// The next piece of the body, up to 128 KiB; `None` at its end.
+    ///
+    /// # Errors
+    /// `body_truncated`, `timed_out`, `connection_failed`.
+    pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let Ok(frame) = tokio::time::timeout(self.idle_timeout, self.body.frame()).await else {
+                return Err(timed_out(&self.asked));
+            };
+            match frame {
+                None => return Ok(None),
+                // Anything else is trailers, which say nothing about media.
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        return Ok(Some(data));
+                    }
+                }
+                Some(Err(error)) => return Err(error_failure(&self.asked, &error, false)),
+            }
+        }
+    }
+
+    /// The whole body, of at most `limit` bytes, counting what arrives and not what is declared.
+    ///
+    /// # Errors
+    /// `body_too_large` over the limit, or as [`MediaResponse::chunk`].
+    pub async fn read_body(mut self, limit: usize) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        if self.content_length().is_some_and(|length| length > limit as u64) {
+            return Err(super::body_too_large(&self.asked, limit));
+        }
+        while let Some(chunk) = self.chunk().await? {
+            if body.len() + chunk.len() > limit {
+                return Err(super::body_too_large(&self.asked, limit));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+fn timed_out(url: &Url) -> Failure {
+    Failure::new(FailureKind::TimedOut, format!("{}: the server stopped answering", shown(url)))
+}
