@@ -29,7 +29,8 @@ impl Connection {
 
     /// Gets `path` into the beginning of `body`, which only ever grows; returns the length.
     pub fn get(&mut self, path: &str, body: &mut Vec<u8>) -> usize {
-        write!(self.stream, "GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host).expect("sending");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", self.host);
+        self.stream.write_all(request.as_bytes()).expect("sending");
         let mut head = [0; 8192];
         let mut have = 0;
         let end = loop {
@@ -53,8 +54,8 @@ impl Connection {
     }
 }
 
-/// Downloads a playlist of the [`material`](super::material) kind.
-pub fn run(url: &str, output: &str, connections: usize) {
+/// Downloads a playlist of the [`material`](super::material) kind; returns the file.
+pub fn run(url: &str, output: &str, connections: usize) -> File {
     let url = Url::parse(url).expect("a URL");
     let path = |name: &str| url.join(name).expect("a URL").path().to_owned();
     let mut first = Connection::open(&url);
@@ -92,4 +93,5 @@ pub fn run(url: &str, output: &str, connections: usize) {
         }
         work(first);
     });
+    file
 }

@@ -26,7 +26,13 @@ fn main() {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
         ["origin"] => origin::serve(),
-        ["floor", url, output, connections] => floor::run(url, output, connections.parse().expect("a number")),
+        ["floor", url, output, connections] => {
+            floor::run(url, output, connections.parse().expect("a number"));
+        }
+        ["synced-floor", url, output, connections] => {
+            let file = floor::run(url, output, connections.parse().expect("a number"));
+            file.sync_all().expect("a disk");
+        }
         ["library", rest @ ..] => library::run(rest),
         sections => run(sections),
     }

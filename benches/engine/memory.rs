@@ -42,7 +42,7 @@ pub fn run(origin: &Origin) {
         let directory = super::scratch();
         let order = Order { url: &url, jobs, seconds: 0, directory: directory.path(), settings: &[] };
         let (_, usage) = library::measure(&order);
-        row(format!("one engine, {jobs} downloads of 60 × 2.5 MB"), usage.peak_rss_bytes);
+        row(format!("downloads of 60 × 2.5 MB at once in one engine: {jobs}"), usage.peak_rss_bytes);
     }
     print_table(
         "Peak memory, the first segment a second late",

@@ -31,10 +31,16 @@ struct Client {
 
 const FLOOR_8: &str = "floor, 8 connections";
 const FLOOR_16: &str = "floor, 16 connections";
-const CLIENTS: [Client; 4] = [
-    Client { name: FLOOR_8, command: |url, output| floor(url, output, "8"), floor: FLOOR_8 },
+const CLIENTS: [Client; 5] = [
+    Client { name: FLOOR_8, command: |url, output| floor("floor", url, output, "8"), floor: FLOOR_8 },
+    // What it costs that the file is on the disk and not only on its way: hauld says so before it renames.
+    Client {
+        name: "floor, 8, and fsync",
+        command: |url, output| floor("synced-floor", url, output, "8"),
+        floor: FLOOR_8,
+    },
     Client { name: "**hauld fetch**, 8", command: |url, output| fetch(url, output, "8"), floor: FLOOR_8 },
-    Client { name: FLOOR_16, command: |url, output| floor(url, output, "16"), floor: FLOOR_16 },
+    Client { name: FLOOR_16, command: |url, output| floor("floor", url, output, "16"), floor: FLOOR_16 },
     Client { name: "**hauld fetch**, 16", command: |url, output| fetch(url, output, "16"), floor: FLOOR_16 },
 ];
 
@@ -44,8 +50,8 @@ const PEERS: [(&str, Client); 2] = [
     ("yt-dlp", Client { name: "yt-dlp -N 8", command: yt_dlp, floor: FLOOR_8 }),
 ];
 
-fn floor(url: &Url, output: &Path, connections: &str) -> Command {
-    let mut command = super::role("floor");
+fn floor(role: &str, url: &Url, output: &Path, connections: &str) -> Command {
+    let mut command = super::role(role);
     command.arg(url.as_str()).arg(output).arg(connections);
     command
 }
@@ -113,13 +119,14 @@ fn is_on_path(program: &str) -> bool {
 fn compare(origin: &Origin, what: &str, material: Material, manner: Manner, peers: &[&Client]) -> Vec<Vec<String>> {
     let url = origin.publish(material, manner);
     let rounds = if manner.round_trip_milliseconds == 0 { NEAR_ROUNDS } else { FAR_ROUNDS };
-    let clients: Vec<&Client> = CLIENTS.iter().chain(peers.iter().copied()).collect();
     let mut usages: HashMap<&str, Vec<Usage>> = HashMap::new();
     let mut counts: HashMap<&str, (u64, u64)> = HashMap::new();
     let mut truth = None;
     for round in 0..rounds {
-        let slow = if round == 0 { peers.len() } else { 0 };
-        for client in &clients[..CLIENTS.len() + slow] {
+        // Nobody always comes after the same one: the state of the page cache is inherited.
+        let (later, first) = CLIENTS.split_at(round % CLIENTS.len());
+        let slow = if round == 0 { peers } else { &[] };
+        for client in first.iter().chain(later).chain(slow.iter().copied()) {
             let directory = super::scratch();
             let output = directory.path().join("out.ts");
             usages.entry(client.name).or_default().push(measure(&mut (client.command)(&url, &output)));
@@ -132,24 +139,26 @@ fn compare(origin: &Origin, what: &str, material: Material, manner: Manner, peer
         }
     }
     let middle = |name: &str, figure: fn(&Usage) -> f64| median(usages[name].iter().map(figure));
-    let wall = |name: &str| middle(name, |usage| usage.wall_seconds);
-    let cpu = |name: &str| middle(name, |usage| usage.cpu_seconds);
+    // In each round for itself: what disturbs a round disturbs both.
+    let ratio = |name: &str, floor: &str, figure: fn(&Usage) -> f64| {
+        median(usages[name].iter().zip(&usages[floor]).map(|(usage, floor)| figure(usage) / figure(floor)))
+    };
     let bytes = material.bytes() as f64;
     let row = |Client { name, floor, .. }: &Client| {
         let (requests, connections) = counts[name];
         vec![
             what.to_owned(),
             (*name).to_owned(),
-            format!("{:.2}", wall(name)),
-            format!("{:.2}", wall(name) / wall(floor)),
-            format!("{:.2}", cpu(name) / bytes * GIB),
-            format!("{:.2}", cpu(name) / cpu(floor)),
+            format!("{:.2}", middle(name, |usage| usage.wall_seconds)),
+            format!("{:.2}", ratio(name, floor, |usage| usage.wall_seconds)),
+            format!("{:.2}", middle(name, |usage| usage.cpu_seconds) / bytes * GIB),
+            format!("{:.2}", ratio(name, floor, |usage| usage.cpu_seconds)),
             format!("{:.0}", middle(name, |usage| usage.peak_rss_bytes as f64) / MIB),
             format!("{:.2}", middle(name, |usage| usage.written_bytes as f64) / bytes),
             format!("{requests} / {connections}"),
         ]
     };
-    clients.into_iter().map(row).collect()
+    CLIENTS.iter().chain(peers.iter().copied()).map(row).collect()
 }
 
 fn sha256(path: &Path) -> [u8; 32] {

@@ -6,11 +6,16 @@ pub mod criterion;
 use std::fs::read_to_string;
 use std::process::Command;
 
-/// Prints a heading and a table in Markdown. The first column is text.
+/// Prints a heading and a table in Markdown. Figures are aligned to the right; the first column and
+/// those whose first cell holds a letter are text.
 pub fn print_table(title: &str, head: &[&str], rows: &[Vec<String>]) {
     println!("\n### {title}\n");
     println!("| {} |", head.join(" | "));
-    println!("| --- |{}", " ---: |".repeat(head.len() - 1));
+    let is_text = |column: usize| {
+        column == 0 || rows.first().is_some_and(|row| row[column].contains(|character: char| character.is_alphabetic()))
+    };
+    let rule = (0..head.len()).map(|column| if is_text(column) { "---" } else { "---:" });
+    println!("| {} |", rule.collect::<Vec<_>>().join(" | "));
     for row in rows {
         println!("| {} |", row.join(" | "));
     }

@@ -8,6 +8,8 @@ use crate::support::publish::publish_separate_audio;
 use crate::support::{Fault, Origin, Publish, wait};
 
 const LIMIT: Duration = Duration::from_secs(20);
+/// For tens of thousands of segments, unoptimised.
+const STREAM_LIMIT: Duration = Duration::from_secs(90);
 
 #[test]
 fn requests_in_flight_are_bounded() {
@@ -83,7 +85,7 @@ async fn peak_memory(segments: usize, bytes: usize) -> u64 {
     first.wait_for(1).await;
     until_nobody_reads(&origin).await;
     first.release();
-    last.wait_for(1).await;
+    wait::until("the last segment is asked for", STREAM_LIMIT, || (last.held() > 0).then_some(())).await;
     wait::until("only the last request is left", LIMIT, || (origin.in_flight() == 1).then_some(())).await;
     let memory = command.peak_memory_kib();
     last.release();
@@ -97,8 +99,8 @@ async fn memory_does_not_grow_with_the_stream() {
     let short = peak_memory(40, 1 << 20).await;
     let long = peak_memory(150, 1 << 20).await;
     assert!(long < short + (8 << 10), "{short} KiB for 40 segments, {long} KiB for 150");
-    let many = peak_memory(1500, 8 << 10).await;
-    assert!(many < short + (8 << 10), "{short} KiB for 40 segments, {many} KiB for 1500 small ones");
+    let many = peak_memory(20_000, 1 << 10).await;
+    assert!(many < short + (8 << 10), "{short} KiB for 40 segments, {many} KiB for 20,000 small ones");
     // Half of it is the program itself, unoptimised and with its symbols.
     assert!(short.max(long) < 48 << 10, "{short} and {long} KiB with a buffer of 4 MiB");
 }
