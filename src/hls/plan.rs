@@ -292,7 +292,7 @@ fn usable_key(keys: &[Key]) -> Result<Option<&Key>> {
     if keys.is_empty() {
         return Ok(None);
     }
-    let identity = keys.iter().find(|key| key.key_format.eq_ignore_ascii_case("identity"));
+    let identity = keys.iter().find(|key| key.key_format == "identity");
     if let Some(key) = identity
         && &*key.method == "AES-128"
         && !key.uri.as_deref().is_some_and(|uri| uri.starts_with("skd:"))
@@ -313,14 +313,14 @@ fn usable_key(keys: &[Key]) -> Result<Option<&Key>> {
     let (method, format) = (&key.method, &key.key_format);
     if let Some(system) = system {
         let message = format!(
-            "the stream is protected by {system} (METHOD={method}, KEYFORMAT={format:?}); DRM is not worked around"
+            "the stream is protected by {system} (METHOD={method:?}, KEYFORMAT={format:?}); DRM is not worked around"
         );
         return Err(Failure::new(FailureKind::DrmProtected, message));
     }
     if method.starts_with("SAMPLE-AES") {
-        let message = format!("the stream is protected (METHOD={method}); DRM is not worked around");
+        let message = format!("the stream is protected (METHOD={method:?}); DRM is not worked around");
         return Err(Failure::new(FailureKind::DrmProtected, message));
     }
-    let message = format!("the stream is encrypted with METHOD={method}; only AES-128 is supported");
+    let message = format!("the stream is encrypted with METHOD={method:?}; only AES-128 is supported");
     Err(Failure::new(FailureKind::EncryptionUnsupported, message))
 }

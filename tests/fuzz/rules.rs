@@ -1,7 +1,9 @@
 //! What must hold for every text that is given to the playlist parser.
 
 use hauld::failure::{Failure, FailureKind};
-use hauld::hls::playlist::{self, Key, Limits, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Segment};
+use hauld::hls::playlist::{
+    self, Diagnostic, Key, Limits, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Segment,
+};
 use hauld::hls::{Plan, select};
 use url::Url;
 
@@ -58,17 +60,35 @@ fn check_media(playlist: MediaPlaylist) {
         check_uri(&playlist, &map.uri);
         assert!((map.key_set as usize) < playlist.key_sets.len(), "{map:?}");
     }
+    check_diagnostics(&playlist.diagnostics);
     assert!(playlist.segments.len() <= LIMITS.max_segments && playlist.maps.len() <= LIMITS.max_segments);
     if let Some(text) = written(&playlist) {
         check_same(&playlist, &text);
     }
-    let segments = playlist.segments.len();
-    if let Ok(plan) = Plan::new(playlist, false) {
-        assert!(plan.len() >= segments && plan.fingerprint("") != plan.fingerprint("another"));
-        for index in 0..plan.len() {
-            let unit = plan.unit(index).unwrap_or_else(|failure| panic!("unit {index}: {failure}"));
-            assert!(matches!(unit.url.scheme(), "http" | "https"), "{unit:?}");
+    for allow_gaps in [false, true] {
+        check_plan(&playlist, allow_gaps);
+    }
+}
+
+fn check_plan(playlist: &MediaPlaylist, allow_gaps: bool) {
+    match Plan::new(playlist.clone(), allow_gaps) {
+        Ok(plan) => {
+            assert!(plan.len() >= playlist.segments.len() || allow_gaps);
+            assert_ne!(plan.fingerprint(""), plan.fingerprint("another"));
+            for index in 0..plan.len() {
+                let unit = plan.unit(index).unwrap_or_else(|failure| panic!("unit {index}: {failure}"));
+                assert!(matches!(unit.url.scheme(), "http" | "https"), "{unit:?}");
+            }
         }
+        Err(failure) => assert!(!failure.message.contains(char::is_control), "{failure:?}"),
+    }
+}
+
+/// As long as a terminal likes them, few, and in order.
+fn check_diagnostics(diagnostics: &[Diagnostic]) {
+    assert!(diagnostics.len() <= 101 && diagnostics.is_sorted_by_key(|diagnostic| diagnostic.line), "{diagnostics:?}");
+    for Diagnostic { message, .. } in diagnostics {
+        assert!(message.len() < 1000 && !message.contains(char::is_control), "{message:?}");
     }
 }
 
@@ -146,6 +166,7 @@ fn check_same(playlist: &MediaPlaylist, text: &str) {
 }
 
 fn check_multivariant(playlist: &MultivariantPlaylist) {
+    check_diagnostics(&playlist.diagnostics);
     for lines in [0, 720, u32::MAX] {
         let Ok(variant) = select::variant(playlist, lines) else {
             assert!(playlist.variants.is_empty());

@@ -84,6 +84,8 @@ fn protection_is_refused_by_name_before_anything_is_fetched() {
         ),
         ("METHOD=AES-128,URI=\"skd://x\"".to_owned(), FailureKind::DrmProtected, "FairPlay"),
         ("METHOD=AES-256,URI=\"k\"".to_owned(), FailureKind::EncryptionUnsupported, "AES-256"),
+        // Nothing that moves a terminal.
+        ("METHOD=\u{1b}[2J,URI=\"k\"".to_owned(), FailureKind::EncryptionUnsupported, "METHOD=\"\\u{1b}[2J\""),
     ] {
         let failure = failure(&format!("#EXTINF:6,\nclear.ts\n#EXT-X-KEY:{key}\n#EXTINF:6,\na.ts"));
         assert_eq!(failure.kind, kind, "{key}");

@@ -47,7 +47,11 @@ pub(super) fn parse(tag: &str, list: &[u8], reading: &mut Reading) -> Result<Opt
     }
     let key_format = match key_format {
         Some(Attribute { value: [], .. }) | None => IDENTITY.into(),
-        Some(attribute) => name(&reading.text(attribute.value)?),
+        Some(attribute) => match reading.text(attribute.value)? {
+            // One format however it is written: else two of its keys would be in force at once.
+            format if format.eq_ignore_ascii_case(IDENTITY) => IDENTITY.into(),
+            format => name(&format),
+        },
     };
     let iv = match iv {
         Some(attribute) => {

@@ -69,6 +69,18 @@ fn keys_of_several_formats_are_in_force_together() {
 }
 
 #[test]
+fn identity_is_one_format_however_it_is_written() {
+    let playlist = media(
+        "#EXT-X-KEY:METHOD=AES-128,URI=\"k1\",KEYFORMAT=\"Identity\"\n#EXTINF:1,\na\n#EXT-X-KEY:METHOD=AES-128,URI=\"k2\"\n#EXTINF:1,\nb\n",
+    );
+    let key = |uri| vec![("AES-128", uri, None)];
+    assert_eq!(keys(&playlist), [key("https://h.example/a/k1"), key("https://h.example/a/k2")]);
+    // Its IV depends on the number, too.
+    let doubt = "#EXT-X-KEY:METHOD=AES-128,URI=\"k\",KEYFORMAT=\"IDENTITY\"\n#EXT-X-MEDIA-SEQUENCE:x\n#EXTINF:1,\na";
+    assert_fails(try_media(doubt), PlaylistInvalid, "an IV depends on it");
+}
+
+#[test]
 fn a_repeated_key_is_one_set() {
     let segment = "#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\na\n";
     let playlist = media(&segment.repeat(100));
