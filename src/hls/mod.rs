@@ -235,6 +235,12 @@ impl Engine {
         let (kind, lock) = track::download(fetcher.clone(), fingerprint, &part, &bounds).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
+        let Gaps { segments, seconds } = plan.gaps();
+        if segments > 0 {
+            let url = crate::http::shown(&request.url);
+            let segments = if segments == 1 { "1 segment".into() } else { format!("{segments} segments") };
+            tracing::warn!("{url}: the playlist declares {segments} ({seconds:.1} s) absent: the lecture lacks them");
+        }
         Ok(Track { part, kind, duration_seconds: plan.duration_seconds(), gaps: plan.gaps(), _lock: lock })
     }
 }
