@@ -18,9 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_platform_verifier::BuilderVerifierExt;
 use url::Url;
 
-use super::{POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown};
+use super::{Collector, POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown};
 use crate::config::HttpSettings;
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Context, Failure, FailureKind, Result};
 
 /// Largest piece of a body that is read at once: large enough that system calls cost little, small
 /// enough that the allocator serves it without asking the kernel for fresh pages.
@@ -153,22 +153,20 @@ impl MediaResponse {
         }
     }
 
-    /// The whole body, of at most `limit` bytes, counting what arrives and not what is declared.
+    /// The whole body, of at most `limit` bytes, counting what arrives and not what is declared, with
+    /// gzip undone.
     ///
     /// # Errors
-    /// `body_too_large` over the limit, or as [`MediaResponse::chunk`].
+    /// `body_too_large` over the limit, or as [`Collector`] and [`MediaResponse::chunk`].
     pub async fn read_body(mut self, limit: usize) -> Result<Vec<u8>> {
-        let mut body = Vec::new();
         if self.content_length().is_some_and(|length| length > limit as u64) {
             return Err(super::body_too_large(&self.asked, limit));
         }
+        let mut body = Collector::new(&self.headers, limit).at(|| shown(&self.asked))?;
         while let Some(chunk) = self.chunk().await? {
-            if body.len() + chunk.len() > limit {
-                return Err(super::body_too_large(&self.asked, limit));
-            }
-            body.extend_from_slice(&chunk);
+            body.push(chunk).at(|| shown(&self.asked))?;
         }
-        Ok(body)
+        body.finish().at(|| shown(&self.asked))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The one client builder, and the one translation from HTTP trouble to failure kinds.
 
 mod cookies;
+mod encoding;
 mod headers;
 mod media_client;
 mod rate;
@@ -15,6 +16,7 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 pub use cookies::Cookies;
+pub use encoding::{Collector, Encoding, Gunzip};
 pub use headers::{RequestHeaders, headers_for};
 pub use media_client::{MediaClient, MediaResponse};
 pub use rate::RateLimit;
@@ -253,23 +255,22 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default())
 }
 
-/// Reads a body of at most `limit` bytes, counting what arrives and not what is declared.
+/// Reads a body of at most `limit` bytes, counting what arrives and not what is declared, with gzip
+/// undone.
 ///
 /// # Errors
-/// [`FailureKind::BodyTooLarge`] over the limit, or what [`request_failure`] says.
+/// [`FailureKind::BodyTooLarge`] over the limit, what [`Collector`] or [`request_failure`] says.
 pub async fn read_body(mut response: Response, limit: usize) -> Result<Vec<u8>> {
     let url = response.url().clone();
+    let at = |failure: Failure| failure.at(shown(&url));
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(body_too_large(&url, limit));
     }
-    let mut body = Vec::new();
+    let mut body = Collector::new(response.headers(), limit).map_err(at)?;
     while let Some(chunk) = response.chunk().await.map_err(|error| request_failure(&url, &error))? {
-        if body.len() + chunk.len() > limit {
-            return Err(body_too_large(&url, limit));
-        }
-        body.extend_from_slice(&chunk);
+        body.push(chunk).map_err(at)?;
     }
-    Ok(body)
+    body.finish().map_err(at)
 }
 
 fn body_too_large(url: &Url, limit: usize) -> Failure {

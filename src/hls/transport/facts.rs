@@ -61,16 +61,22 @@ impl Facts {
             return Ok(());
         }
         for (what, of_kind) in [("picture", Codec::is_picture as fn(Codec) -> bool), ("sound", Codec::is_sound)] {
-            let tracks = |facts: &'_ Facts| -> Vec<StreamFacts> {
-                facts.streams.iter().filter(|stream| of_kind(stream.codec)).cloned().collect()
-            };
-            let (before, after) = (tracks(self), tracks(later));
-            // One that ends is no harm: the track of the .mp4 is shorter then.
-            if after.len() > before.len() {
-                return Err(format!("a {what} track appears: {}", describe(&after[before.len()])));
+            let is_new = |stream: &&StreamFacts| !self.streams.iter().any(|known| known.pid == stream.pid);
+            let is_gone = |stream: &&StreamFacts| !later.streams.iter().any(|there| there.pid == stream.pid);
+            let of_kind = |stream: &&StreamFacts| of_kind(stream.codec);
+            if let Some(new) = later.streams.iter().filter(of_kind).find(is_new) {
+                let Some(before) = self.streams.iter().filter(of_kind).find(is_gone) else {
+                    return Err(format!("a {what} track appears: {}", describe(new)));
+                };
+                changes(what, before, new)?;
+                // ffmpeg makes another track of it, and what that holds begins in the middle.
+                return Err(format!("the {what} moves from PID {:#x} to PID {:#x}", before.pid, new.pid));
             }
-            for (before, after) in before.iter().zip(&after) {
-                changes(what, before, after)?;
+            for before in self.streams.iter().filter(of_kind) {
+                // One that ends is no harm: its track of the .mp4 is shorter then.
+                if let Some(after) = later.streams.iter().find(|after| after.pid == before.pid) {
+                    changes(what, before, after)?;
+                }
             }
         }
         Ok(())
@@ -78,13 +84,12 @@ impl Facts {
 }
 
 fn changes(what: &str, before: &StreamFacts, after: &StreamFacts) -> Result<(), String> {
-    let same_codec = before.codec == after.codec;
     let same_configuration = match (&before.configuration, &after.configuration) {
         (Some(before), Some(after)) => before.is_like(after),
         // Nothing to compare with.
         _ => true,
     };
-    if same_codec && same_configuration {
+    if before.codec == after.codec && same_configuration {
         return Ok(());
     }
     Err(format!("the {what} changes from {} to {}", describe(before), describe(after)))

@@ -199,6 +199,8 @@ fn what_changes_is_said_in_words() {
         let change = first.compatible(&later).err().unwrap_or_default();
         assert!(change.contains(says) && change.is_empty() == says.is_empty(), "{says}: {change}");
     }
+    let moved = picture("libx264", "320x180", "-c:a aac -ac 2 -mpegts_start_pid 0x200");
+    assert_eq!(first.compatible(&moved).unwrap_err(), "the picture moves from PID 0x100 to PID 0x200");
     assert_eq!(mute.compatible(&first).unwrap_err(), "a sound track appears: AAC 48000 Hz stereo");
 }
 
