@@ -181,6 +181,7 @@ impl FailureKind {
                 | BodyTruncated
                 | BodyTooLarge
                 | SegmentInvalid
+                | PacketsMissing
                 | DecryptionFailed
                 | KeyInvalid
         )

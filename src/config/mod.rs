@@ -201,7 +201,7 @@ impl Config {
                 allow_gaps: s.boolean(
                     "hls.allow_gaps",
                     false,
-                    "Whether a lecture may lack segments that its playlist declares absent; they are reported.",
+                    "Whether a lecture may lack segments that its playlist declares absent, and packets lost before they were served; both are reported.",
                 ),
                 max_playlist_bytes: s.integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
                     as usize,

@@ -121,6 +121,15 @@ impl Block {
             self.length = end;
         }
     }
+
+    /// Drops the first `count` bytes.
+    pub fn cut_front(&mut self, count: usize) {
+        let count = count.min(self.length);
+        if let Some(memory) = &mut self.memory {
+            memory.copy_within(count..self.length, 0);
+        }
+        self.length -= count;
+    }
 }
 
 impl Deref for Block {

@@ -7,19 +7,20 @@ use hyper::header::{HeaderMap, HeaderValue, RANGE};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::allowance::Allowance;
-use super::assemble::Assembler;
 use super::body::Body;
-use super::buffer::{Block, Budget};
+use super::buffer::Budget;
 use super::decrypt::Decryptor;
 use super::hosts::{Host, Hosts};
+use super::intake::Intake;
 use super::itinerary::{Edition, Itinerary};
 use super::key::KeyRing;
 use super::plan::Unit;
 use super::playlist::ByteRange;
 use super::slot::{Slot, Turn};
-use super::sniff::{self, MediaKind, SNIFF_BYTES};
+use super::sniff::{self, MediaKind};
+use super::transport::Facts;
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, MediaClient, MediaResponse, RequestHeaders, shown};
+use crate::http::{self, Encoding, MediaClient, MediaResponse, RequestHeaders, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
@@ -32,6 +33,8 @@ pub struct Fetcher {
     pub allowance: Arc<Allowance>,
     /// Attempts at one unit at one address.
     pub attempts: u32,
+    /// What is missing after a second try may be missing.
+    pub allow_gaps: bool,
     pub keys: KeyRing,
     /// What the units of the track are, told by the first that came.
     pub kind: OnceLock<MediaKind>,
@@ -71,7 +74,7 @@ impl Fetcher {
     }
 
     /// Tries one edition of the plan after the other.
-    async fn bring(&self, index: usize, slot: &Slot, turn: &mut Turn, permits: &mut Permits) -> Result<()> {
+    async fn bring(&self, index: usize, slot: &Slot, turn: &mut Turn, permits: &mut Permits) -> Result<Facts> {
         loop {
             let edition = self.itinerary.edition();
             let unit = edition.plan.unit(index)?;
@@ -93,13 +96,15 @@ impl Fetcher {
         slot: &Slot,
         turn: &mut Turn,
         host: &Host,
-    ) -> Result<()> {
+    ) -> Result<Facts> {
         let mut attempt = 1;
         loop {
             host.cooled().await;
             let mut received = 0;
-            let Err(failure) = self.fetch(&edition.headers, unit, slot, turn, &mut received).await else {
-                return Ok(());
+            let fetched = self.fetch(&edition.headers, unit, slot, turn, &mut received).await;
+            let failure = match fetched.and_then(|facts| self.without_holes(unit, facts, attempt)) {
+                Ok(facts) => return Ok(facts),
+                Err(failure) => failure,
             };
             self.metrics.segment_failed(&failure);
             self.progress.take_back_bytes(received);
@@ -125,7 +130,7 @@ impl Fetcher {
         slot: &Slot,
         turn: &mut Turn,
         received: &mut u64,
-    ) -> Result<()> {
+    ) -> Result<Facts> {
         let decryptor = match &unit.cipher {
             Some(cipher) => {
                 let key = self.keys.get(&self.client, headers, &cipher.key_url).await?;
@@ -135,9 +140,9 @@ impl Fetcher {
         };
         let mut response = self.request(headers, unit).await?;
         let mut body = Body::of(unit, &response)?;
-        let mut assembler = Assembler::new(decryptor);
-        let mut block = self.block(slot, turn).await?;
-        let mut first = true;
+        let encoding = Encoding::of(&response.headers).at(|| shown(&unit.url))?;
+        let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);
+        let mut intake = intake.at(|| shown(&unit.url))?;
         while let Some(chunk) = response.chunk().await? {
             if *received == 0 {
                 sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;
@@ -146,42 +151,26 @@ impl Fetcher {
             self.progress.add_bytes(chunk.len() as u64);
             self.metrics.received_bytes.inc_by(chunk.len() as u64);
             self.allowance.pass(chunk.len()).await;
-            let mut rest = body.take(&chunk).at(|| shown(&unit.url))?;
-            while !rest.is_empty() {
-                rest = assembler.fill(rest, &mut block);
-                if !rest.is_empty() {
-                    self.check(unit, &block, &mut first)?;
-                    slot.hand_over(block, turn).await;
-                    block = self.block(slot, turn).await?;
-                }
-            }
+            let part = body.take(&chunk).at(|| shown(&unit.url))?;
+            intake.take(chunk.slice_ref(part)).await.at(|| shown(&unit.url))?;
             if body.is_cut_short() {
                 break;
             }
         }
         body.check_end(unit)?;
-        if assembler.is_full(&block) {
-            self.check(unit, &block, &mut first)?;
-            slot.hand_over(block, turn).await;
-            block = self.block(slot, turn).await?;
-        }
-        assembler.finish(&mut block, false).at(|| shown(&unit.url))?;
-        self.check(unit, &block, &mut first)?;
-        if !block.is_empty() {
-            slot.hand_over(block, turn).await;
-        }
-        Ok(())
+        intake.finish().await.at(|| shown(&unit.url))
     }
 
-    /// The next block to fill.
-    async fn block(&self, slot: &Slot, turn: &mut Turn) -> Result<Block> {
-        match self.budget.block_at_once()? {
-            Some(block) => Ok(block),
-            None => {
-                slot.wait_for_memory();
-                self.budget.block(turn).await
-            }
+    /// A hole is never silent: what has one is fetched again, and then it is a failure, or it is
+    /// reported where that has been allowed.
+    fn without_holes(&self, unit: &Unit, facts: Facts, attempt: u32) -> Result<Facts> {
+        let Some(damage) = facts.damage else { return Ok(facts) };
+        let kind = FailureKind::PacketsMissing;
+        if self.allow_gaps && attempt >= kind.request_attempts(self.attempts) {
+            tracing::warn!(kind = kind.name(), "{}: {}: {damage}; that is allowed", name(unit), shown(&unit.url));
+            return Ok(facts);
         }
+        Err(Failure::new(kind, format!("{}: {damage}", shown(&unit.url))))
     }
 
     async fn request(&self, headers: &RequestHeaders, unit: &Unit) -> Result<MediaResponse> {
@@ -197,31 +186,9 @@ impl Fetcher {
             (status, _) => Err(http::status_failure(&unit.url, status, &response.headers)),
         }
     }
-
-    /// Looks at the first block of a unit: is it media, and of the track's kind?
-    fn check(&self, unit: &Unit, block: &Block, first: &mut bool) -> Result<()> {
-        if !std::mem::take(first) {
-            return Ok(());
-        }
-        let start = &block[..block.len().min(SNIFF_BYTES)];
-        let kind = MediaKind::of(start).map_err(|failure| failure.at(shown(&unit.url)))?;
-        let expected = *self.kind.get_or_init(|| kind);
-        if kind != expected {
-            let message = format!("{}: {kind:?} came where the track is {expected:?}", shown(&unit.url));
-            return Err(Failure::new(FailureKind::SegmentInvalid, message));
-        }
-        if unit.is_map && block.windows(4).any(|name| matches!(name, b"encv" | b"enca" | b"sinf" | b"pssh")) {
-            let message = format!(
-                "{}: the initialization section declares protected media; DRM is not worked around",
-                shown(&unit.url)
-            );
-            return Err(Failure::new(FailureKind::DrmProtected, message));
-        }
-        Ok(())
-    }
 }
 
 /// How a unit is called in messages.
-fn name(unit: &Unit) -> String {
+pub fn name(unit: &Unit) -> String {
     if unit.is_map { "the initialization section".into() } else { format!("segment {}", unit.sequence) }
 }

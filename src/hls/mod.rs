@@ -3,7 +3,8 @@
 //! `load` (URL to playlists), `playlist` (text to types) → `select` (which variant) → `plan` (what to
 //! fetch and how to decrypt it), `itinerary` (where to get the rest of it) → `track` (fetch side by
 //! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
-//! many), `assemble` and `decrypt` (pieces to clear blocks), `buffer` and `slot` (bounded waiting), `sink`
+//! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
+//! what it should be?) with `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
 //! and `journal` (the file).
 
 mod allowance;
@@ -12,16 +13,17 @@ mod body;
 mod buffer;
 mod decrypt;
 mod fetch;
-pub mod fragment;
+mod fragment;
 mod hosts;
-pub mod inspection;
+mod inspection;
+mod intake;
 mod itinerary;
 mod journal;
 mod key;
 mod load;
 mod plan;
 pub mod playlist;
-pub mod prefix;
+mod prefix;
 pub mod select;
 mod sink;
 mod slot;
@@ -160,17 +162,25 @@ impl Engine {
     /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`.
     /// Goes on where an earlier call for the same stream ended.
     ///
+    /// With `one_format` (they become one .mp4) codec and format must not change on the way.
+    ///
     /// Dropping the future stops everything; what is written stays and is good for the next call.
     ///
     /// # Errors
     /// What the playlist, the network or the disk failed with.
-    pub async fn download(&self, request: &StreamRequest, stem: &Path, progress: &Arc<Progress>) -> Result<Tracks> {
+    pub async fn download(
+        &self,
+        request: &StreamRequest,
+        stem: &Path,
+        one_format: bool,
+        progress: &Arc<Progress>,
+    ) -> Result<Tracks> {
         let (request, stream) = self.load_stream(request).await?;
         let allowance = Arc::new(Allowance::new(request.allowance.clone(), self.loader.settings.max_lecture_retries));
         let requests = Arc::new(Semaphore::new(self.loader.settings.concurrency));
         let track = async |role, source, suffix| {
             let allowance = allowance.clone();
-            self.track(&request, role, source, beside(stem, suffix), &requests, allowance, progress).await
+            self.track(&request, role, source, beside(stem, suffix), one_format, &requests, allowance, progress).await
         };
         let main = track(Role::Main, stream.main, ".part");
         let audio = async {
@@ -207,6 +217,7 @@ impl Engine {
         role: Role,
         source: Source,
         part: PathBuf,
+        one_format: bool,
         requests: &Arc<Semaphore>,
         allowance: Arc<Allowance>,
         progress: &Arc<Progress>,
@@ -223,6 +234,7 @@ impl Engine {
             budget: self.budget.clone(),
             allowance,
             attempts: self.loader.settings.segment_attempts,
+            allow_gaps: self.loader.settings.allow_gaps,
             keys: Default::default(),
             kind,
             metrics: self.metrics.clone(),
@@ -235,7 +247,7 @@ impl Engine {
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
         drop(edition);
-        let (kind, lock) = track::download(fetcher.clone(), fingerprint, &part, &bounds).await?;
+        let (kind, lock) = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
         let Gaps { segments, seconds } = plan.gaps();

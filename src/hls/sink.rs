@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use super::buffer::Block;
 use super::journal::{Journal, Position};
 use super::sniff::{MediaKind, SNIFF_BYTES};
+use super::transport::{Facts, Inspector, PACKET};
 use crate::disk::{beside, blocking, open_part};
 use crate::failure::{Failure, Result};
 
+/// How much of a part is read to learn what its first segment holds.
+const SURVEY_BYTES: usize = 1 << 20;
 /// How often the part is synced to disk while it grows: what a power loss may cost.
 const SYNC_EVERY: Duration = Duration::from_secs(30);
 
@@ -179,6 +182,23 @@ pub async fn kind_of(part: &Path) -> Result<MediaKind> {
         let read = File::open(&path).and_then(|file| file.take(SNIFF_BYTES as u64).read_to_end(&mut bytes));
         read.map_err(|error| Failure::disk(format_args!("reading {}", path.display()), error))?;
         MediaKind::of(&bytes).map_err(|failure| failure.at(path.display()))
+    })
+    .await
+}
+
+/// What the first segment of a transport stream holds, as far as its beginning in a part tells.
+///
+/// # Errors
+/// `disk_failed`.
+pub async fn facts_of(part: &Path) -> Result<Facts> {
+    let path = part.to_owned();
+    blocking(move || {
+        let mut bytes = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(SURVEY_BYTES as u64).read_to_end(&mut bytes));
+        read.map_err(|error| Failure::disk(format_args!("reading {}", path.display()), error))?;
+        let (packets, _) = bytes.as_chunks::<PACKET>();
+        let mut inspector = Inspector::new();
+        inspector.inspect(packets.as_flattened()).and_then(|()| inspector.finish())
     })
     .await
 }

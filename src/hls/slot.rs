@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::buffer::Block;
+use super::transport::Facts;
 use crate::failure::Result;
 
 /// Blocks of the head of the file that are written together: each write is a trip to another
@@ -32,7 +33,7 @@ struct State {
     started_over: bool,
     /// The fetcher waits for memory: what is there must be written, however little.
     short_of_memory: bool,
-    end: Option<Result<()>>,
+    end: Option<Result<Facts>>,
 }
 
 /// What the writer finds in a slot.
@@ -42,7 +43,7 @@ pub struct Arrival {
     /// The next blocks.
     pub blocks: Vec<Block>,
     /// Nothing follows.
-    pub end: Option<Result<()>>,
+    pub end: Option<Result<Facts>>,
 }
 
 impl Slot {
@@ -81,7 +82,7 @@ impl Slot {
     }
 
     /// Says how the unit ended. Only the first word counts.
-    pub fn finish(&self, result: Result<()>) {
+    pub fn finish(&self, result: Result<Facts>) {
         self.state().end.get_or_insert(result);
         self.filled.notify_one();
         self.told.notify_waiters();
@@ -102,9 +103,10 @@ impl Slot {
         }
     }
 
-    /// All of the unit, if all of it is there and whole.
-    pub fn whole(&self) -> Option<Vec<Block>> {
-        self.take(|state| matches!(state.end, Some(Ok(())))).map(|arrival| arrival.blocks)
+    /// All of the unit and what is in it, if all of it is there and whole.
+    pub fn whole(&self) -> Option<(Vec<Block>, Facts)> {
+        let arrival = self.take(|state| matches!(state.end, Some(Ok(_))))?;
+        Some((arrival.blocks, arrival.end?.ok()?))
     }
 
     /// Waits until the unit has ended, well or not.
@@ -205,8 +207,8 @@ mod tests {
         assert!(arrival.end.is_none() && !arrival.started_over);
         waiting.await;
         assert!(slot.whole().is_none(), "its end is not there");
-        slot.finish(Ok(()));
-        assert_eq!(bytes(&slot.whole().unwrap()), [99]);
+        slot.finish(Ok(Facts::default()));
+        assert_eq!(bytes(&slot.whole().unwrap().0), [99]);
     }
 
     #[tokio::test]
@@ -230,9 +232,9 @@ mod tests {
         slot.hand_over(block(&budget, &mut turn, 1).await, &turn).await;
         slot.start_over();
         slot.hand_over(block(&budget, &mut turn, 2).await, &turn).await;
-        slot.finish(Ok(()));
+        slot.finish(Ok(Facts::default()));
         let arrival = slot.arrival().await;
-        assert!(arrival.started_over && matches!(arrival.end, Some(Ok(()))));
+        assert!(arrival.started_over && matches!(arrival.end, Some(Ok(_))));
         assert_eq!(bytes(&arrival.blocks), [2]);
     }
 
@@ -244,7 +246,7 @@ mod tests {
             async move { slot.arrival().await.end }
         });
         slot.finish(Err(Failure::new(FailureKind::NotFound, "first")));
-        slot.finish(Ok(()));
+        slot.finish(Ok(Facts::default()));
         assert_eq!(reader.await.unwrap().unwrap().unwrap_err().message, "first");
         slot.ended().await;
         assert!(slot.whole().is_none());

@@ -7,11 +7,13 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
-use super::fetch::{Fetcher, Permits};
+use super::fetch::{self, Fetcher, Permits};
 use super::sink::{self, PartLock, Sink};
 use super::slot::{Slot, Turn};
 use super::sniff::MediaKind;
+use super::transport::Facts;
 use crate::failure::{Failure, FailureKind, Result};
+use crate::http::shown;
 
 /// Most bytes of an initialization section that is compared with the first one.
 const MAP_LIMIT: usize = 4 << 20;
@@ -34,16 +36,17 @@ struct UnderWay {
 
 /// Downloads what is missing of the fetcher's plan into `part`, and says what is in it. When it
 /// returns, the part is whole; its journal says so, so that doing it again asks the network for
-/// nothing.
+/// nothing. With `one_format` all segments must be coded as the first is.
 ///
 /// # Errors
-/// The failure of the first unit, in file order, that could not be fetched, or of the disk. The part
-/// and its journal stay for the next attempt.
+/// The failure of the first unit, in file order, that could not be fetched, or of the disk, or
+/// `codec_changed`. The part and its journal stay for the next attempt.
 pub async fn download(
     fetcher: Arc<Fetcher>,
     fingerprint: String,
     part: &Path,
     bounds: &Bounds,
+    one_format: bool,
 ) -> Result<(MediaKind, PartLock)> {
     let mut sink = Sink::open(part, fingerprint).await?;
     if sink.next() > 0 && fetcher.kind.get().is_none() {
@@ -51,12 +54,21 @@ pub async fn download(
         let kind = sink::kind_of(part).await?;
         fetcher.kind.get_or_init(|| kind);
     }
+    let mut format = one_format.then(Facts::default);
+    if let Some(first) = format.as_mut().filter(|_| sink.next() > 0)
+        && fetcher.kind.get() == Some(&MediaKind::TransportStream)
+    {
+        *first = sink::facts_of(part).await?;
+    }
     fetcher.progress.add_segments(fetcher.itinerary.edition().plan.len() as u64, sink.next() as u64);
     let (head, turn) = watch::channel(sink.next());
     // One more is with the writer.
     let (under_way, arrivals) = mpsc::channel((bounds.window - 1).max(1));
     let start = sink.next();
-    tokio::try_join!(dispatch(&fetcher, start, bounds, &turn, under_way), write(&fetcher, &mut sink, &head, arrivals),)?;
+    tokio::try_join!(
+        dispatch(&fetcher, start, bounds, &turn, under_way),
+        write(&fetcher, &mut sink, &head, arrivals, format.as_mut())
+    )?;
     let lock = sink.finish().await?;
     // cannot be missing: it is read from the part or told by the first unit, and no plan is empty.
     let kind = fetcher.kind.get().copied().ok_or_else(|| Failure::new(FailureKind::Internal, "a track of no kind"))?;
@@ -141,6 +153,7 @@ async fn write(
     sink: &mut Sink,
     head: &watch::Sender<usize>,
     mut arrivals: mpsc::Receiver<UnderWay>,
+    mut format: Option<&mut Facts>,
 ) -> Result<()> {
     let mut next = arrivals.recv().await;
     while let Some(UnderWay { index, slot }) = next.take() {
@@ -149,7 +162,7 @@ async fn write(
             same_map(&slot, sink).await?;
             complete(fetcher, 1);
         } else {
-            next = append(fetcher, &slot, sink, &mut arrivals).await?;
+            next = append(fetcher, index, &slot, sink, &mut arrivals, format.as_deref_mut()).await?;
         }
         if next.is_none() {
             next = arrivals.recv().await;
@@ -162,9 +175,11 @@ async fn write(
 /// one, if it was looked at.
 async fn append(
     fetcher: &Fetcher,
+    index: usize,
     slot: &Slot,
     sink: &mut Sink,
     arrivals: &mut mpsc::Receiver<UnderWay>,
+    mut format: Option<&mut Facts>,
 ) -> Result<Option<UnderWay>> {
     loop {
         let arrival = slot.arrival().await;
@@ -173,9 +188,14 @@ async fn append(
         }
         let is_complete = match arrival.end {
             Some(Err(failure)) => return Err(failure),
-            Some(Ok(())) => true,
+            Some(Ok(facts)) => {
+                goes_on(fetcher, index, format.as_deref_mut(), &facts)?;
+                true
+            }
             None => false,
         };
+        // What stands before a change is written all the same.
+        let mut changed = Ok(());
         let mut blocks = arrival.blocks;
         let mut units = usize::from(is_complete);
         let mut next = None;
@@ -185,7 +205,11 @@ async fn append(
             if fetcher.itinerary.edition().plan.is_map(*index) {
                 break;
             }
-            let Some(whole) = slot.whole() else { break };
+            let Some((whole, facts)) = slot.whole() else { break };
+            changed = goes_on(fetcher, *index, format.as_deref_mut(), &facts);
+            if changed.is_err() {
+                break;
+            }
             blocks.extend(whole);
             units += 1;
             next = None;
@@ -194,10 +218,23 @@ async fn append(
         sink.write(blocks, units).await?;
         fetcher.metrics.written_bytes.inc_by(written as u64);
         complete(fetcher, units);
+        changed?;
         if is_complete {
             return Ok(next);
         }
     }
+}
+
+/// Whether a unit is coded as the first one is, if that has to be so.
+fn goes_on(fetcher: &Fetcher, index: usize, first: Option<&mut Facts>, facts: &Facts) -> Result<()> {
+    let Some(first) = first else { return Ok(()) };
+    if let Err(change) = first.compatible(facts) {
+        let unit = fetcher.itinerary.edition().plan.unit(index)?;
+        let message = format!("{}: {}: {change}", fetch::name(&unit), shown(&unit.url));
+        return Err(Failure::new(FailureKind::CodecChanged, message));
+    }
+    first.learn(facts);
+    Ok(())
 }
 
 fn complete(fetcher: &Fetcher, units: usize) {
@@ -227,8 +264,8 @@ async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
         match arrival.end {
             None => {}
             Some(Err(failure)) => return Err(failure),
-            Some(Ok(())) if sink.start(bytes.len()).await? == bytes => return sink.write(Vec::new(), 1).await,
-            Some(Ok(())) => return changed(),
+            Some(Ok(_)) if sink.start(bytes.len()).await? == bytes => return sink.write(Vec::new(), 1).await,
+            Some(Ok(_)) => return changed(),
         }
     }
 }

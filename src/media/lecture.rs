@@ -93,7 +93,7 @@ impl StreamDownload {
             clean_up(stem).await?;
             return Ok(finished);
         }
-        let tracks = self.engine.download(request, stem, progress).await?;
+        let tracks = self.engine.download(request, stem, self.makes_mp4(), progress).await?;
         let finished = match self.remux_with(&tracks)? {
             Some(remux) => {
                 let remuxed = beside(stem, ".remux.part");
@@ -108,6 +108,15 @@ impl StreamDownload {
         // Until here nobody else may open the parts.
         drop(tracks);
         Ok(finished)
+    }
+
+    /// Whether transport streams become .mp4.
+    fn makes_mp4(&self) -> bool {
+        match self.container {
+            Container::Ts => false,
+            Container::Mp4 => true,
+            Container::Auto => self.remux.is_some(),
+        }
     }
 
     /// The remuxer, if the tracks need it to become what is wanted.

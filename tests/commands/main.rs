@@ -14,6 +14,7 @@ mod events;
 mod faults;
 mod headers;
 mod inspect;
+mod inspection;
 mod limits;
 mod playlists;
 mod ranges;

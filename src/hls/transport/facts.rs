@@ -52,6 +52,17 @@ impl Facts {
         })
     }
 
+    /// Takes over what a later segment says and this one did not.
+    pub fn learn(&mut self, later: &Facts) {
+        if self.streams.is_empty() {
+            self.streams.clone_from(&later.streams);
+        }
+        for stream in self.streams.iter_mut().filter(|stream| stream.configuration.is_none()) {
+            let same = later.streams.iter().find(|other| other.pid == stream.pid);
+            stream.configuration = same.and_then(|other| other.configuration);
+        }
+    }
+
     /// Whether `later` can follow in one .mp4.
     ///
     /// # Errors

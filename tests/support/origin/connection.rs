@@ -106,6 +106,7 @@ fn head(sending: &Transmission) -> String {
     }
     match sending.framing {
         Framing::Length(length) => head.push_str(&format!("Content-Length: {length}\r\n\r\n")),
+        Framing::Close => head.push_str("Connection: close\r\n\r\n"),
         Framing::Chunked => head.push_str("Transfer-Encoding: chunked\r\n\r\n"),
     }
     head

@@ -30,6 +30,9 @@ pub enum Fault {
     CutAt(usize),
     /// No Content-Length but chunks; so many bytes, then the connection is closed in the middle.
     CutChunkedAt(usize),
+    /// Neither Content-Length nor chunks, as HTTP/1.0 did: so many bytes, and the end of the connection
+    /// is the end of the body.
+    CloseAt(usize),
     /// All of it, in chunks, without a Content-Length: not a fault, but not what is usual.
     Chunked,
     /// The right Content-Length, so many bytes, then silence for ever.
@@ -132,6 +135,8 @@ pub(super) struct Transmission {
 pub(super) enum Framing {
     Length(usize),
     Chunked,
+    /// Until the connection is closed.
+    Close,
 }
 
 /// What follows the last byte that is sent.
@@ -188,6 +193,10 @@ pub(super) fn transmission(reply: Reply, request: &Request, fault: Option<Fault>
         Fault::CutChunkedAt(bytes) => {
             let all = whole(reply.ranged(request));
             Transmission { framing: Framing::Chunked, send: bytes.min(all.send), end: End::Close, ..all }
+        }
+        Fault::CloseAt(bytes) => {
+            let all = whole(reply.ranged(request));
+            Transmission { framing: Framing::Close, send: bytes.min(all.send), end: End::Close, ..all }
         }
         Fault::Chunked => Transmission { framing: Framing::Chunked, ..whole(reply.ranged(request)) },
         Fault::StallAfter(bytes) => {

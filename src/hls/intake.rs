@@ -1,0 +1,192 @@
+//! A unit's bytes on their way from the wire into its slot: gzip undone, decrypted, inspected.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+
+use super::assemble::Assembler;
+use super::buffer::{BLOCK_BYTES, Block, Budget};
+use super::decrypt::Decryptor;
+use super::inspection::Inspection;
+use super::plan::Unit;
+use super::prefix::{PREFIX_WINDOW, image_prefix};
+use super::slot::{Slot, Turn};
+use super::sniff::{MediaKind, SNIFF_BYTES};
+use super::transport::Facts;
+use crate::failure::{Failure, FailureKind, Result};
+use crate::http::{Encoding, Gunzip, shown};
+
+/// The most that a unit may have in the clear when it comes gzip'd.
+const CLEAR_LIMIT: u64 = 2 << 30;
+/// How much gzip is undone at once.
+const CLEAR_STEP: usize = 16 * 1024;
+// The first block is enough to find the stream behind a picture, and to tell what it is.
+const _: () = assert!(BLOCK_BYTES - 16 >= PREFIX_WINDOW && PREFIX_WINDOW > SNIFF_BYTES);
+
+/// Takes in one unit, from the first byte to the last.
+pub struct Intake<'a> {
+    unit: &'a Unit,
+    /// What the units of the track are, told by the first that came.
+    kind: &'a OnceLock<MediaKind>,
+    budget: &'a Budget,
+    slot: &'a Slot,
+    turn: &'a mut Turn,
+    assembler: Assembler,
+    block: Option<Block>,
+    gunzip: Option<Box<(Gunzip, [u8; CLEAR_STEP])>>,
+    has_begun: bool,
+    /// Begins with the first block.
+    inspection: Option<Inspection>,
+}
+
+impl<'a> Intake<'a> {
+    /// Begins a unit whose body is encoded so.
+    ///
+    /// # Errors
+    /// `http_rejected` for a part of a body that is encoded as a whole.
+    pub fn new(
+        unit: &'a Unit,
+        encoding: Encoding,
+        decryptor: Option<Decryptor>,
+        kind: &'a OnceLock<MediaKind>,
+        budget: &'a Budget,
+        slot: &'a Slot,
+        turn: &'a mut Turn,
+    ) -> Result<Intake<'a>> {
+        if encoding == Encoding::Gzip && unit.byte_range.is_some() {
+            let message = "a byte range was asked for, and it came gzip'd";
+            return Err(Failure::new(FailureKind::HttpRejected, message));
+        }
+        Ok(Intake {
+            unit,
+            kind,
+            budget,
+            slot,
+            turn,
+            assembler: Assembler::new(decryptor),
+            block: None,
+            gunzip: (encoding == Encoding::Gzip).then(gunzip),
+            has_begun: false,
+            inspection: None,
+        })
+    }
+
+    /// Takes the next bytes of the body.
+    ///
+    /// # Errors
+    /// What is wrong with them, or `disk_failed` when there is no memory.
+    pub async fn take(&mut self, piece: Bytes) -> Result<()> {
+        if !std::mem::replace(&mut self.has_begun, true)
+            && self.unit.cipher.is_none()
+            && self.unit.byte_range.is_none()
+            && self.gunzip.is_none()
+            && Encoding::of_body(&piece) == Encoding::Gzip
+        {
+            self.gunzip = Some(gunzip());
+        }
+        match &mut self.gunzip {
+            None => self.fill(&piece).await,
+            Some(gunzip) => {
+                gunzip.0.feed(piece);
+                self.undo().await
+            }
+        }
+    }
+
+    async fn undo(&mut self) -> Result<()> {
+        let Some(mut gunzip) = self.gunzip.take() else { return Ok(()) };
+        let (decoder, buffer) = &mut *gunzip;
+        loop {
+            let count = decoder.read(buffer)?;
+            if count == 0 {
+                break;
+            }
+            self.fill(&buffer[..count]).await?;
+        }
+        self.gunzip = Some(gunzip);
+        Ok(())
+    }
+
+    async fn fill(&mut self, mut rest: &[u8]) -> Result<()> {
+        while !rest.is_empty() {
+            let mut block = self.block().await?;
+            rest = self.assembler.fill(rest, &mut block);
+            if rest.is_empty() {
+                self.block = Some(block);
+            } else {
+                self.hand_over(block, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The block that is being filled.
+    async fn block(&mut self) -> Result<Block> {
+        match self.block.take() {
+            Some(block) => Ok(block),
+            None => match self.budget.block_at_once()? {
+                Some(block) => Ok(block),
+                None => {
+                    self.slot.wait_for_memory();
+                    self.budget.block(self.turn).await
+                }
+            },
+        }
+    }
+
+    async fn hand_over(&mut self, mut block: Block, is_last: bool) -> Result<()> {
+        self.look(&mut block, is_last)?;
+        if !block.is_empty() {
+            self.slot.hand_over(block, self.turn).await;
+        }
+        Ok(())
+    }
+
+    /// Looks at the next block: at the first one, is it media, and of the track's kind?
+    fn look(&mut self, block: &mut Block, is_last: bool) -> Result<()> {
+        let inspection = match &mut self.inspection {
+            Some(inspection) => inspection,
+            None => {
+                if let Some(length) = image_prefix(block, is_last) {
+                    tracing::debug!(bytes = length, "{}: the picture in front is left out", shown(&self.unit.url));
+                    block.cut_front(length);
+                }
+                let kind = MediaKind::of(&block[..block.len().min(SNIFF_BYTES)])?;
+                let expected = *self.kind.get_or_init(|| kind);
+                if kind != expected {
+                    let message = format!("{kind:?} came where the track is {expected:?}");
+                    return Err(Failure::new(FailureKind::SegmentInvalid, message));
+                }
+                self.inspection.insert(Inspection::new(kind, self.unit.is_map))
+            }
+        };
+        inspection.inspect(block)
+    }
+
+    /// Ends the unit, and says what is in it.
+    ///
+    /// # Errors
+    /// As [`Intake::take`], and `decryption_failed`.
+    pub async fn finish(mut self) -> Result<Facts> {
+        if let Some(gunzip) = &mut self.gunzip {
+            gunzip.0.complete();
+            self.undo().await?;
+        }
+        let mut block = self.block().await?;
+        if self.assembler.is_full(&block) {
+            self.hand_over(block, false).await?;
+            block = self.block().await?;
+        }
+        self.assembler.finish(&mut block, false)?;
+        self.look(&mut block, true)?;
+        let facts = self.inspection.take().map(Inspection::finish).transpose()?.unwrap_or_default();
+        if !block.is_empty() {
+            self.slot.hand_over(block, self.turn).await;
+        }
+        Ok(facts)
+    }
+}
+
+fn gunzip() -> Box<(Gunzip, [u8; CLEAR_STEP])> {
+    Box::new((Gunzip::new(CLEAR_LIMIT), [0; CLEAR_STEP]))
+}
