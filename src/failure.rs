@@ -221,6 +221,12 @@ impl Failure {
         self
     }
 
+    /// Puts behind the message why nothing could be done about it.
+    pub fn because(mut self, reason: &Failure) -> Self {
+        self.message = format!("{}; {reason}", self.message);
+        self
+    }
+
     /// A failure of the disk: tells a full disk from any other trouble.
     pub fn disk(doing: impl fmt::Display, error: std::io::Error) -> Self {
         let kind = match error.kind() {

@@ -221,8 +221,8 @@ impl Itinerary {
             }
             match renewal.take()?.renew(&request).await {
                 Ok(renewed) => request = renewed,
-                Err(failure) => {
-                    tracing::warn!(kind = failure.kind.name(), "new links cannot be had: {failure}");
+                Err(reason) => {
+                    tracing::info!("a link has expired, and a new one cannot be had: {reason}");
                     return None;
                 }
             }

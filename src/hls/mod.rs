@@ -202,9 +202,13 @@ impl Engine {
         match &request.renewal {
             Some(renewal) if failure.kind == FailureKind::LinkExpired => {
                 tracing::info!(kind = failure.kind.name(), "{failure}; asking for a new link");
-                let renewed = renewal.renew(request).await?;
-                let stream = self.loader.load_stream(&renewed).await?;
-                Ok((renewed, stream))
+                match renewal.renew(request).await {
+                    Ok(renewed) => {
+                        let stream = self.loader.load_stream(&renewed).await?;
+                        Ok((renewed, stream))
+                    }
+                    Err(reason) => Err(failure.because(&reason)),
+                }
             }
             _ => Err(failure),
         }

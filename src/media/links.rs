@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::hls::{Renewal, StreamRequest};
-use crate::http::{Cookies, RequestHeaders, shown};
+use crate::http::{Cookies, RequestHeaders};
 use crate::resolver::{Course, Resolver, Stream};
 
 /// The links of a course as they were last seen.
@@ -46,13 +46,11 @@ impl Renewal for LectureLink {
         if self.stream(&latest).is_none_or(|stream| stream.url == expired.url) {
             *latest = links.resolver.resolve(&links.course_url).await.at(|| "asking for new links")?;
         }
-        let gone = |reason: &str| {
-            let message = format!("{}: the link has expired, and the course has {reason}", shown(&expired.url));
-            Failure::new(FailureKind::LinkExpired, message)
-        };
-        let stream = self.stream(&latest).ok_or_else(|| gone("changed: the lecture is not where it was"))?;
+        let gone = |reason: &str| Failure::new(FailureKind::LinkExpired, reason);
+        let stream =
+            self.stream(&latest).ok_or_else(|| gone("the course has changed: the lecture is not where it was"))?;
         if stream.url == expired.url {
-            return Err(gone("no new one"));
+            return Err(gone("the course has no new link for it"));
         }
         let headers = RequestHeaders::new(&stream.url, &stream.headers, links.cookies.clone())?;
         Ok(StreamRequest { url: stream.url.clone(), headers, ..expired.clone() })
