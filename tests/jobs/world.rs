@@ -77,12 +77,13 @@ impl World {
     /// The keys of the queue that hold `text` in a key or a value.
     pub fn queue_keys_with(&self, text: &str) -> Vec<String> {
         let keys = self.redis.cli(&["KEYS", &format!("*{LIST}*")]);
-        let content = |key: &str| match self.redis.cli(&["TYPE", key]).as_str() {
-            "list" => self.redis.cli(&["LRANGE", key, "0", "-1"]),
-            "hash" => self.redis.cli(&["HGETALL", key]),
-            "zset" => self.redis.cli(&["ZRANGE", key, "0", "-1"]),
-            _ => self.redis.cli(&["GET", key]),
-        };
+        // In one step: between two commands the key may have become another, or none.
+        const READ: &str = "local kind = redis.call('TYPE', KEYS[1]).ok
+            if kind == 'list' then return redis.call('LRANGE', KEYS[1], 0, -1) end
+            if kind == 'hash' then return redis.call('HGETALL', KEYS[1]) end
+            if kind == 'zset' then return redis.call('ZRANGE', KEYS[1], 0, -1) end
+            if kind == 'string' then return redis.call('GET', KEYS[1]) end";
+        let content = |key: &str| self.redis.cli(&["EVAL", READ, "1", key]);
         keys.lines().filter(|key| key.contains(text) || content(key).contains(text)).map(str::to_owned).collect()
     }
 
