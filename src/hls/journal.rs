@@ -4,6 +4,9 @@
 //! whole or not at all. The first is written after every unit: it is true for a process that was
 //! killed, because the page cache survives it. The second is written after the data was synced to
 //! disk: it is true after a power loss as well. Which one to believe is told by the boot id.
+//!
+//! Behind them stand the sections: where in the part timestamps may begin anew. A section is noted
+//! before the first byte of it is written, so that whatever a record vouches for has its sections.
 
 use std::fs::File;
 use std::io;
@@ -16,6 +19,10 @@ use sha2::{Digest, Sha256};
 /// Distance between the two records: more than any sector.
 const DURABLE_AT: u64 = 4096;
 const RECORD_BYTES: usize = 256;
+/// Where the sections begin.
+const SECTIONS_AT: u64 = 2 * DURABLE_AT;
+/// Index of the first unit and offset of its first byte, both 64 bits, little endian.
+const SECTION_BYTES: usize = 16;
 
 /// How far a part is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,6 +75,32 @@ impl Journal {
             self.file.sync_all()?;
         }
         Ok(())
+    }
+
+    /// Where in the first `next` units a section begins: offsets in the part, ascending.
+    ///
+    /// # Errors
+    /// Those of reading a file.
+    pub fn sections(&self, next: usize) -> io::Result<Vec<u64>> {
+        let mut bytes = vec![0; self.file.metadata()?.len().saturating_sub(SECTIONS_AT) as usize];
+        self.file.read_exact_at(&mut bytes, SECTIONS_AT)?;
+        let mut sections = Vec::new();
+        let (entries, _) = bytes.as_chunks::<SECTION_BYTES>();
+        for entry in entries {
+            let (unit, offset) = (u128::from_le_bytes(*entry) as u64, (u128::from_le_bytes(*entry) >> 64) as u64);
+            // What follows is of a longer part that was lost, or was never written.
+            if unit == 0 || unit >= next as u64 || sections.last().is_some_and(|last| *last > offset) {
+                break;
+            }
+            sections.push(offset);
+        }
+        Ok(sections)
+    }
+
+    /// Notes that the section `number`, from 0, begins at `position`.
+    pub fn note_section(&self, number: usize, position: Position) -> io::Result<()> {
+        let entry = position.next as u128 | u128::from(position.offset) << 64;
+        self.file.write_all_at(&entry.to_le_bytes(), SECTIONS_AT + (number * SECTION_BYTES) as u64)
     }
 
     /// The part is good up to `position` for as long as this boot lasts.
@@ -132,6 +165,23 @@ mod tests {
         assert_eq!(position, Position { next: 3, offset: 3000 });
         let (_, other_plan) = Journal::open(&path, "f01".into()).unwrap();
         assert_eq!(other_plan, Position::default());
+    }
+
+    #[test]
+    fn sections_of_lost_units_are_forgotten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.part.journal");
+        let (journal, _) = Journal::open(&path, "f00".into()).unwrap();
+        assert_eq!(journal.sections(9).unwrap(), [0; 0]);
+        for (number, (next, offset)) in [(3, 300), (5, 500), (8, 800)].into_iter().enumerate() {
+            journal.note_section(number, Position { next, offset }).unwrap();
+        }
+        assert_eq!(journal.sections(9).unwrap(), [300, 500, 800]);
+        assert_eq!(journal.sections(8).unwrap(), [300, 500]);
+        // Its unit has not been recorded: none of its bytes may be there.
+        assert_eq!(journal.sections(5).unwrap(), [300]);
+        journal.forget().unwrap();
+        assert_eq!(journal.sections(9).unwrap(), [0; 0]);
     }
 
     #[test]

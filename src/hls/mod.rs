@@ -13,6 +13,7 @@ mod body;
 mod buffer;
 mod decrypt;
 mod fetch;
+pub mod fmp4;
 mod fragment;
 mod hosts;
 mod inspection;
@@ -60,7 +61,7 @@ use playlist::Playlist;
 use sink::PartLock;
 pub use sink::journal_path;
 pub use sniff::MediaKind;
-use track::Bounds;
+use track::{Bounds, Whole};
 
 /// The engine of the process: one connection pool, one budget of requests, one budget of memory.
 pub struct Engine {
@@ -117,6 +118,8 @@ pub struct Track {
     pub kind: MediaKind,
     /// Sum of the durations of its segments, in seconds.
     pub duration_seconds: f64,
+    /// Where timestamps may begin anew (EXT-X-DISCONTINUITY): offsets in the part, ascending.
+    pub sections: Vec<u64>,
     /// What it lacks, and may lack by configuration.
     pub gaps: Gaps,
     /// Nobody else writes to the part while this is held.
@@ -251,7 +254,7 @@ impl Engine {
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
         drop(edition);
-        let (kind, lock) = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
+        let Whole { kind, sections, lock } = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
         let Gaps { segments, seconds } = plan.gaps();
@@ -260,6 +263,6 @@ impl Engine {
             let segments = if segments == 1 { "1 segment".into() } else { format!("{segments} segments") };
             tracing::warn!("{url}: the playlist declares {segments} ({seconds:.1} s) absent: the lecture lacks them");
         }
-        Ok(Track { part, kind, duration_seconds: plan.duration_seconds(), gaps: plan.gaps(), _lock: lock })
+        Ok(Track { part, kind, duration_seconds: plan.duration_seconds(), sections, gaps: plan.gaps(), _lock: lock })
     }
 }

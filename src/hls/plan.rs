@@ -198,6 +198,16 @@ impl Plan {
         matches!(self.steps[index], Step::Map { .. })
     }
 
+    /// Whether timestamps may begin anew with the unit (EXT-X-DISCONTINUITY).
+    pub fn begins_section(&self, index: usize) -> bool {
+        match self.steps[index] {
+            Step::Map { .. } => false,
+            // Before the first segment there is nothing to go on from.
+            Step::Segment { segment: 0 } => false,
+            Step::Segment { segment } => self.playlist.segments.at(segment as usize).discontinuity,
+        }
+    }
+
     /// Whether the segments are fMP4 (they have an initialization section).
     pub fn is_fragmented_mp4(&self) -> bool {
         !self.playlist.maps.is_empty()

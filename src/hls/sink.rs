@@ -30,6 +30,7 @@ pub struct Sink {
     /// Where the next byte goes.
     offset: u64,
     last_sync: Instant,
+    sections: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -68,8 +69,9 @@ impl Sink {
                 journal.forget().map_err(failed)?;
             }
             file.set_len(position.offset).map_err(failed)?;
+            let sections = journal.sections(position.next).map_err(failed)?;
             let inner = Arc::new(Inner { path, file, journal });
-            Ok(Sink { inner, committed: position, offset: position.offset, last_sync: Instant::now() })
+            Ok(Sink { inner, committed: position, offset: position.offset, last_sync: Instant::now(), sections })
         })
         .await
     }
@@ -119,6 +121,27 @@ impl Sink {
             self.last_sync = Instant::now();
         }
         Ok(())
+    }
+
+    /// Notes that timestamps may begin anew with the unit that is written next.
+    ///
+    /// # Errors
+    /// `disk_full`, `disk_failed`.
+    pub async fn begin_section(&mut self) -> Result<()> {
+        let inner = self.inner.clone();
+        let (number, position) = (self.sections.len(), self.committed);
+        blocking(move || {
+            let failed = |error| Failure::disk(format_args!("writing the journal of {}", inner.path.display()), error);
+            inner.journal.note_section(number, position).map_err(failed)
+        })
+        .await?;
+        self.sections.push(position.offset);
+        Ok(())
+    }
+
+    /// Where sections begin behind the first: offsets in the file.
+    pub fn sections(&self) -> &[u64] {
+        &self.sections
     }
 
     /// Reads the first `length` bytes of the file.

@@ -8,11 +8,12 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use super::fetch::{self, Fetcher, Permits};
+use super::fmp4;
 use super::sink::{self, PartLock, Sink};
 use super::slot::{Slot, Turn};
 use super::sniff::MediaKind;
 use super::transport::Facts;
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::shown;
 
 /// Most bytes of an initialization section that is compared with the first one.
@@ -26,6 +27,14 @@ pub struct Bounds {
     pub requests: [Arc<Semaphore>; 2],
     /// Units that may be under way or waiting for their turn.
     pub window: usize,
+}
+
+/// A part that is whole.
+pub struct Whole {
+    pub kind: MediaKind,
+    /// Where timestamps may begin anew: offsets in the part.
+    pub sections: Vec<u64>,
+    pub lock: PartLock,
 }
 
 /// A unit that is under way.
@@ -47,7 +56,7 @@ pub async fn download(
     part: &Path,
     bounds: &Bounds,
     one_format: bool,
-) -> Result<(MediaKind, PartLock)> {
+) -> Result<Whole> {
     let mut sink = Sink::open(part, fingerprint).await?;
     if sink.next() > 0 && fetcher.kind.get().is_none() {
         // The rest must be of the kind that is there.
@@ -69,10 +78,11 @@ pub async fn download(
         dispatch(&fetcher, start, bounds, &turn, under_way),
         write(&fetcher, &mut sink, &head, arrivals, format.as_mut())
     )?;
+    let sections = sink.sections().to_vec();
     let lock = sink.finish().await?;
     // cannot be missing: it is read from the part or told by the first unit, and no plan is empty.
     let kind = fetcher.kind.get().copied().ok_or_else(|| Failure::new(FailureKind::Internal, "a track of no kind"))?;
-    Ok((kind, lock))
+    Ok(Whole { kind, sections, lock })
 }
 
 /// Starts the fetchers, one after the other: each has its permits before the next one asks for
@@ -158,6 +168,9 @@ async fn write(
     let mut next = arrivals.recv().await;
     while let Some(UnderWay { index, slot }) = next.take() {
         head.send_replace(index);
+        if fetcher.itinerary.edition().plan.begins_section(index) {
+            sink.begin_section().await?;
+        }
         if fetcher.itinerary.edition().plan.is_map(index) && sink.offset() > 0 {
             same_map(&slot, sink).await?;
             complete(fetcher, 1);
@@ -202,7 +215,8 @@ async fn append(
         while is_complete && blocks.len() < BATCH_BLOCKS {
             next = arrivals.try_recv().ok();
             let Some(UnderWay { index, slot }) = &next else { break };
-            if fetcher.itinerary.edition().plan.is_map(*index) {
+            let plan = &fetcher.itinerary.edition().plan;
+            if plan.is_map(*index) || plan.begins_section(*index) {
                 break;
             }
             let Some((whole, facts)) = slot.whole() else { break };
@@ -242,8 +256,8 @@ fn complete(fetcher: &Fetcher, units: usize) {
     fetcher.progress.segments_done(units as u64);
 }
 
-/// A later initialization section adds nothing when it equals the first, which is the usual case
-/// after an advertisement. Another one would need another file.
+/// A later initialization section adds nothing when it declares the tracks of the first, which is
+/// the usual case after an advertisement. Another one would need another file.
 async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
     let mut bytes = Vec::new();
     loop {
@@ -254,18 +268,18 @@ async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
         for block in &arrival.blocks {
             bytes.extend_from_slice(block);
         }
-        let changed = || {
-            let message = "the initialization section changes on the way: the rest does not fit into one file";
-            Err(Failure::new(FailureKind::PlaylistInvalid, message))
-        };
-        if bytes.len() > MAP_LIMIT || bytes.len() as u64 > sink.offset() {
-            return changed();
+        if bytes.len() > MAP_LIMIT {
+            let message = format!("the initialization section has more than {MAP_LIMIT} bytes");
+            return Err(Failure::new(FailureKind::SegmentInvalid, message));
         }
         match arrival.end {
             None => {}
             Some(Err(failure)) => return Err(failure),
-            Some(Ok(_)) if sink.start(bytes.len()).await? == bytes => return sink.write(Vec::new(), 1).await,
-            Some(Ok(_)) => return changed(),
+            Some(Ok(_)) => {
+                let first = sink.start(MAP_LIMIT.min(sink.offset() as usize)).await?;
+                fmp4::same_tracks(&first, &bytes).at(|| "the initialization section changes on the way")?;
+                return sink.write(Vec::new(), 1).await;
+            }
         }
     }
 }

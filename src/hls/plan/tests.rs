@@ -199,3 +199,15 @@ fn the_fingerprint_forgets_signatures_and_hosts_and_nothing_else() {
     let fingerprints: std::collections::BTreeSet<_> = all.iter().map(|(a, b)| keyed(a, b)).collect();
     assert_eq!(fingerprints.len(), all.len());
 }
+
+#[test]
+fn a_section_begins_with_the_segment_behind_a_discontinuity() {
+    let plan = plan(
+        "#EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"i.mp4\"\n#EXTINF:6,\na.m4s\n#EXTINF:6,\nb.m4s\n\
+         #EXT-X-DISCONTINUITY\n#EXT-X-MAP:URI=\"j.mp4\"\n#EXTINF:6,\nc.m4s\n#EXT-X-DISCONTINUITY\n#EXTINF:6,\nd.m4s",
+    )
+    .unwrap();
+    let begins: Vec<usize> = (0..plan.len()).filter(|index| plan.begins_section(*index)).collect();
+    // i.mp4, a, b, j.mp4, c, d: nothing can be behind the first segment.
+    assert_eq!(begins, [4, 5]);
+}
