@@ -118,6 +118,8 @@ pub struct Track {
     pub kind: MediaKind,
     /// Sum of the durations of its segments, in seconds.
     pub duration_seconds: f64,
+    /// What that can be off by because the playlist rounds, in seconds.
+    pub rounding_seconds: f64,
     /// Where timestamps may begin anew (EXT-X-DISCONTINUITY): offsets in the part, ascending.
     pub sections: Vec<u64>,
     /// What it lacks, and may lack by configuration.
@@ -254,7 +256,8 @@ impl Engine {
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
         drop(edition);
-        let Whole { kind, sections, lock } = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
+        let Whole { kind, sections, lock } =
+            track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
         let Gaps { segments, seconds } = plan.gaps();
@@ -263,6 +266,7 @@ impl Engine {
             let segments = if segments == 1 { "1 segment".into() } else { format!("{segments} segments") };
             tracing::warn!("{url}: the playlist declares {segments} ({seconds:.1} s) absent: the lecture lacks them");
         }
-        Ok(Track { part, kind, duration_seconds: plan.duration_seconds(), sections, gaps: plan.gaps(), _lock: lock })
+        let (duration_seconds, rounding_seconds) = (plan.duration_seconds(), plan.rounding_seconds());
+        Ok(Track { part, kind, duration_seconds, rounding_seconds, sections, gaps: plan.gaps(), _lock: lock })
     }
 }

@@ -198,14 +198,16 @@ impl Plan {
         matches!(self.steps[index], Step::Map { .. })
     }
 
-    /// Whether timestamps may begin anew with the unit (EXT-X-DISCONTINUITY).
+    /// Whether timestamps may begin anew with the unit (EXT-X-DISCONTINUITY). Before the first
+    /// segment there is nothing to go on from.
     pub fn begins_section(&self, index: usize) -> bool {
-        match self.steps[index] {
-            Step::Map { .. } => false,
-            // Before the first segment there is nothing to go on from.
-            Step::Segment { segment: 0 } => false,
-            Step::Segment { segment } => self.playlist.segments.at(segment as usize).discontinuity,
-        }
+        let sequence = |step: &Step| match *step {
+            Step::Map { .. } => None,
+            Step::Segment { segment } => Some(self.playlist.segments.at(segment as usize).discontinuity_sequence),
+        };
+        let before = self.steps[..index].iter().rev().find_map(sequence);
+        // By number: a segment that is left out may have had the tag.
+        sequence(&self.steps[index]).zip(before).is_some_and(|(this, before)| this != before)
     }
 
     /// Whether the segments are fMP4 (they have an initialization section).
@@ -216,6 +218,13 @@ impl Plan {
     /// Sum of the durations of all segments that are there, in seconds.
     pub fn duration_seconds(&self) -> f64 {
         self.playlist.duration_seconds() - self.gaps.seconds
+    }
+
+    /// What the sum of the durations can be off by because they are rounded, in seconds: half a
+    /// second for each that is whole (RFC 8216 §4.3.2.1).
+    pub fn rounding_seconds(&self) -> f64 {
+        let whole = self.playlist.segments.iter().filter(|segment| segment.duration_seconds.fract() == 0.0);
+        whole.count() as f64 * 0.5
     }
 
     /// Says whether two plans make the same file byte by byte, as far as a playlist can tell.

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Container;
 use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::hls::{Engine, MediaKind, StreamRequest, Tracks, journal_path};
+use crate::hls::{Engine, MediaKind, StreamRequest, Track, Tracks, journal_path};
 use crate::progress::Progress;
-use crate::remux::{Input, InputFormat, Remux};
+use crate::remux::{self, Expected, Input, InputFormat, Remux, timeline};
 
 /// What a finished lecture can be called.
 const EXTENSIONS: [&str; 3] = ["mp4", "ts", "aac"];
@@ -94,15 +94,21 @@ impl StreamDownload {
             return Ok(finished);
         }
         let tracks = self.engine.download(request, stem, self.makes_mp4(), progress).await?;
-        let finished = match self.remux_with(&tracks)? {
+        let remux = self.remux_with(&tracks)?;
+        let mut inputs = inputs(&tracks);
+        // A transport stream that stays one may begin its timestamps anew; an .mp4 may not.
+        if remux.is_some() || tracks.main.kind == MediaKind::FragmentedMp4 {
+            inputs = timeline::joined(inputs, cancel).await?;
+        }
+        let finished = match remux {
             Some(remux) => {
                 let remuxed = beside(stem, ".remux.part");
-                remux.to_mp4(&inputs(&tracks), Some(tracks.main.duration_seconds), &remuxed, cancel).await?;
+                remux.to_mp4(&inputs, &remuxed, cancel).await?;
                 let path = target.named("mp4");
                 disk::publish(&remuxed, &path).await?;
                 FinishedStream { path, audio: None }
             }
-            None => self.publish(&tracks, target).await?,
+            None => self.publish(&tracks, &inputs, target).await?,
         };
         clean_up(stem).await?;
         // Until here nobody else may open the parts.
@@ -135,14 +141,19 @@ impl StreamDownload {
     }
 
     /// Gives the tracks their final names as they came.
-    async fn publish(&self, tracks: &Tracks, target: &Target) -> Result<FinishedStream> {
-        let path = target.named(extension(tracks.main.kind));
-        let audio = tracks.audio.as_ref().map(|audio| (audio, Target::audio_of(&path, extension(audio.kind))));
-        if let Some((track, path)) = &audio {
-            disk::publish(&track.part, path).await?;
+    async fn publish(&self, tracks: &Tracks, inputs: &[Input], target: &Target) -> Result<FinishedStream> {
+        for input in inputs.iter().filter(|input| input.format == InputFormat::FragmentedMp4) {
+            remux::verify_fragments(&input.path, input.expected).await?;
         }
-        disk::publish(&tracks.main.part, &path).await?;
-        Ok(FinishedStream { path, audio: audio.map(|(_, path)| path) })
+        let path = target.named(extension(tracks.main.kind));
+        let audio = tracks.audio.as_ref().map(|audio| Target::audio_of(&path, extension(audio.kind)));
+        if let (Some(path), [_, input]) = (&audio, inputs) {
+            disk::publish(&input.path, path).await?;
+        }
+        if let [input, ..] = inputs {
+            disk::publish(&input.path, &path).await?;
+        }
+        Ok(FinishedStream { path, audio })
     }
 }
 
@@ -155,11 +166,20 @@ fn extension(kind: MediaKind) -> &'static str {
     }
 }
 
+/// The picture first.
 fn inputs(tracks: &Tracks) -> Vec<Input> {
-    std::iter::once(&tracks.main)
-        .chain(&tracks.audio)
-        .map(|track| Input { path: track.part.clone(), format: format(track.kind) })
-        .collect()
+    let input = |track: &Track| Input {
+        path: track.part.clone(),
+        format: format(track.kind),
+        sections: track.sections.clone(),
+        is_joined: false,
+        expected: Some(Expected {
+            seconds: track.duration_seconds,
+            rounding_seconds: track.rounding_seconds,
+            gap_seconds: track.gaps.seconds,
+        }),
+    };
+    std::iter::once(&tracks.main).chain(&tracks.audio).map(input).collect()
 }
 
 fn format(kind: MediaKind) -> InputFormat {
@@ -177,6 +197,7 @@ async fn clean_up(stem: &Path) -> Result<()> {
         // The journal first: without it nobody believes what is left of the part.
         disk::remove(&journal_path(&part)).await?;
         disk::remove(&part).await?;
+        disk::remove(&timeline::joined_path(&part)).await?;
     }
     Ok(())
 }

@@ -11,13 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::child::{self, ChildError};
 use crate::config::RemuxSettings;
-use crate::failure::{Failure, FailureKind, Result};
+use crate::disk;
+use crate::failure::{Context, Failure, FailureKind, Result};
 
 mod probe;
 #[cfg(test)]
 mod tests;
+pub mod timeline;
+mod verify;
 
 use probe::Streams;
+use timeline::{WRAP_SECONDS, packed};
+pub use verify::{Expected, fragments as verify_fragments};
 
 /// ffmpeg and ffprobe as they are needed here write little to standard output.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -27,10 +32,16 @@ const MAX_OFFSET_SECONDS: f64 = 30.0;
 const VERSION_LIMIT: Duration = Duration::from_secs(10);
 
 /// One spool file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Input {
     pub path: PathBuf,
     pub format: InputFormat,
+    /// Where timestamps may begin anew: offsets in the file, ascending.
+    pub sections: Vec<u64>,
+    /// The sections have been put on one timeline: see [`timeline`].
+    pub is_joined: bool,
+    /// How long it should be.
+    pub expected: Option<Expected>,
 }
 
 /// What is in a spool file.
@@ -40,8 +51,8 @@ pub enum InputFormat {
     MpegTs,
     /// Init section and fragments, one after the other.
     FragmentedMp4,
-    /// Bare AAC, AC-3 or MP3 frames (RFC 8216 §3.4). Their timestamps are not understood: they
-    /// are taken to begin with the video.
+    /// Bare AAC, AC-3 or MP3 frames (RFC 8216 §3.4). When they begin stands in the ID3 tag before
+    /// them; without one they are taken to begin with the video.
     PackedAudio,
 }
 
@@ -52,8 +63,6 @@ pub struct Remux {
     ffprobe: PathBuf,
     timeout: Duration,
     version: String,
-    /// Since FFmpeg 5.1.
-    has_isync: bool,
 }
 
 impl Remux {
@@ -65,7 +74,6 @@ impl Remux {
             ffmpeg: settings.ffmpeg.clone(),
             ffprobe: settings.ffprobe.clone(),
             timeout: settings.timeout,
-            has_isync: !is_older_than_5_1(&version),
             version,
         })
     }
@@ -80,17 +88,11 @@ impl Remux {
     ///
     /// # Errors
     /// [`FailureKind::RemuxFailed`] when ffmpeg fails, takes too long, or when its result has other
-    /// streams than went in or is shorter than `expected_seconds` by more than 5 % and 2 s;
+    /// streams or packets than went in or another length than expected (see [`Expected::check`]);
     /// [`FailureKind::DiskFull`]; [`FailureKind::Interrupted`] when cancelled. `destination_part`
     /// is gone then.
-    pub async fn to_mp4(
-        &self,
-        inputs: &[Input],
-        expected_seconds: Option<f64>,
-        destination_part: &Path,
-        cancel: &CancellationToken,
-    ) -> Result<()> {
-        let result = self.remux_and_check(inputs, expected_seconds, destination_part, cancel).await;
+    pub async fn to_mp4(&self, inputs: &[Input], destination_part: &Path, cancel: &CancellationToken) -> Result<()> {
+        let result = self.remux_and_check(inputs, destination_part, cancel).await;
         if result.is_err() {
             // It may never have been there.
             let _ = tokio::fs::remove_file(destination_part).await;
@@ -101,7 +103,6 @@ impl Remux {
     async fn remux_and_check(
         &self,
         inputs: &[Input],
-        expected_seconds: Option<f64>,
         destination_part: &Path,
         cancel: &CancellationToken,
     ) -> Result<()> {
@@ -112,39 +113,79 @@ impl Remux {
         for input in inputs {
             probed.push(probe::streams(&self.ffprobe, &input.path, Some(input.format), self.timeout, cancel).await?);
         }
-        let arguments = self.arguments(inputs, &probed, destination_part)?;
-        run(&self.ffmpeg, &arguments, self.timeout, cancel).await?;
+        let arguments = arguments(inputs, &starts(inputs, &probed).await?, destination_part)?;
+        let output = run(&self.ffmpeg, &arguments, self.timeout, cancel).await?;
+        let name = destination_part.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mismatch = |reason| failed(format!("{name}: {reason}"));
+        verify::packets(&String::from_utf8_lossy(&output.stderr), inputs.len()).map_err(mismatch)?;
+        verify::index_in_front(destination_part).await.at(|| &name)?;
         let made = probe::streams(&self.ffprobe, destination_part, None, self.timeout, cancel).await?;
-        check(&wanted(&probed), &made, expected_seconds).map_err(|reason| {
-            let name = destination_part.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            failed(format!("{name}: {reason}"))
-        })
+        verify::streams(inputs, &wanted(&probed), &made).map_err(mismatch)
     }
+}
 
-    fn arguments(&self, inputs: &[Input], probed: &[Streams], destination: &Path) -> Result<Vec<OsString>> {
-        let mut arguments = Arguments::default();
-        arguments.add(&["-nostdin", "-hide_banner", "-v", "warning", "-y"]);
-        let shared_clock = share_a_clock(inputs, probed);
-        if shared_clock && !self.has_isync {
-            arguments.add(&["-copyts"]);
-        }
-        for (index, input) in inputs.iter().enumerate() {
-            if shared_clock && index == 1 && self.has_isync {
-                arguments.add(&["-isync", "0"]);
-            }
-            arguments.add(probe::PROTOCOLS).add(probe::DEPTH).add(probe::format_options(input.format));
-            arguments.add(&["-i"]).path(&input.path)?;
-        }
-        if inputs.iter().any(Input::may_have_video) {
-            arguments.add(&["-map", "0:v?"]);
-        }
-        arguments.add(&["-map", if inputs.len() == 2 { "1:a?" } else { "0:a?" }, "-dn", "-c", "copy"]);
-        if shared_clock && !self.has_isync {
-            arguments.add(&["-avoid_negative_ts", "make_zero"]);
-        }
-        arguments.add(&["-movflags", "+faststart", "-f", "mp4"]).path(destination)?;
-        Ok(arguments.0)
+fn arguments(inputs: &[Input], starts: &[Start], destination: &Path) -> Result<Vec<OsString>> {
+    let mut arguments = Arguments::default();
+    // It ends with the number of packets that it read and wrote, which are compared; each line says
+    // how grave it is, so that the one that matters is found.
+    arguments.add(&["-nostdin", "-hide_banner", "-v", "level+verbose", "-nostats", "-y"]);
+    let is_joined = inputs.iter().any(|input| input.is_joined);
+    if is_joined {
+        // Timestamps are right: none is corrected where sound of two sections overlaps.
+        arguments.add(&["-copyts"]);
     }
+    for (input, (start, delay)) in inputs.iter().zip(starts.iter().zip(delays(starts))) {
+        // Without `-copyts` ffmpeg takes away where the input begins.
+        let offset = if is_joined { delay - start.of_file } else { delay };
+        arguments.add(&["-itsoffset", &format!("{offset:.6}")]);
+        arguments.add(probe::PROTOCOLS).add(probe::DEPTH).add(probe::format_options(input.format));
+        arguments.add(&["-i"]).path(&input.path)?;
+    }
+    if inputs.iter().any(Input::may_have_video) {
+        arguments.add(&["-map", "0:v?"]);
+    }
+    // Pictures before the first key frame are kept, as they count.
+    arguments.add(&["-map", if inputs.len() == 2 { "1:a?" } else { "0:a?" }, "-dn", "-c", "copy", "-copyinkf"]);
+    arguments.add(&["-movflags", "+faststart", "-f", "mp4"]).path(destination)?;
+    Ok(arguments.0)
+}
+
+/// When an input begins, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Start {
+    /// As ffmpeg sees it.
+    of_file: f64,
+    /// On the clock that all renditions of a stream share (RFC 8216 §6.2.4).
+    on_clock: Option<f64>,
+}
+
+async fn starts(inputs: &[Input], probed: &[Streams]) -> Result<Vec<Start>> {
+    let mut starts = Vec::new();
+    for (input, streams) in inputs.iter().zip(probed) {
+        let on_clock = match input.format {
+            InputFormat::MpegTs | InputFormat::FragmentedMp4 => streams.start_seconds,
+            InputFormat::PackedAudio => {
+                let path = input.path.clone();
+                disk::blocking(move || packed::first_timestamp(&path)).await?
+            }
+        };
+        starts.push(Start { of_file: streams.start_seconds.unwrap_or(0.0), on_clock });
+    }
+    Ok(starts)
+}
+
+/// By how much each input begins after the other. ffmpeg lets all begin together; where they share
+/// a clock, that would lose the offset between them. The containers do not matter: the timestamps
+/// of all mean the same, but for those of 33 bits, which go round. Where inputs are too far apart
+/// to share a clock, keeping the offset would be what is wrong.
+fn delays(starts: &[Start]) -> [f64; 2] {
+    let offset = match starts {
+        [Start { on_clock: Some(one), .. }, Start { on_clock: Some(two), .. }] => two - one,
+        _ => 0.0,
+    };
+    let offset = offset - (offset / WRAP_SECONDS).round() * WRAP_SECONDS;
+    let offset = if offset.abs() < MAX_OFFSET_SECONDS { offset } else { 0.0 };
+    [f64::max(0.0, -offset), f64::max(0.0, offset)]
 }
 
 impl Input {
@@ -154,41 +195,12 @@ impl Input {
     }
 }
 
-/// Whether two inputs carry timestamps that mean the same. ffmpeg subtracts from each input its
-/// own start time; where they share a clock, that would lose the offset between them. Where they
-/// do not (another container, another epoch), keeping the offset would be what is wrong.
-fn share_a_clock(inputs: &[Input], probed: &[Streams]) -> bool {
-    let ([first, second], [one, two]) = (inputs, probed) else { return false };
-    first.format == second.format
-        && first.format != InputFormat::PackedAudio
-        && one.start_seconds.zip(two.start_seconds).is_some_and(|(one, two)| (one - two).abs() < MAX_OFFSET_SECONDS)
-}
-
 /// The streams that must come out.
 fn wanted(probed: &[Streams]) -> Streams {
     match probed {
         [picture, sound] => Streams { audio: sound.audio, ..picture.clone() },
         _ => probed.first().cloned().unwrap_or_default(),
     }
-}
-
-/// Compares what went in with what came out.
-fn check(wanted: &Streams, made: &Streams, expected_seconds: Option<f64>) -> Result<(), String> {
-    if made.video + made.audio == 0 {
-        return Err("there is neither picture nor sound in it".into());
-    }
-    if (made.video, made.audio) != (wanted.video, wanted.audio) {
-        return Err(format!(
-            "{} video and {} audio streams went in, {} and {} came out",
-            wanted.video, wanted.audio, made.video, made.audio
-        ));
-    }
-    let Some(expected) = expected_seconds.filter(|seconds| seconds.is_finite()) else { return Ok(()) };
-    let actual = made.seconds.unwrap_or(0.0);
-    if expected - actual > f64::max(2.0, expected * 0.05) {
-        return Err(format!("{actual:.1} s came out of {expected:.1} s"));
-    }
-    Ok(())
 }
 
 /// Runs ffmpeg or ffprobe.
@@ -208,12 +220,23 @@ async fn run(
     let says = |words: &str| output.stderr.windows(words.len()).any(|window| window == words.as_bytes());
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     if says("No space left on device") || says("Disk quota exceeded") {
-        return Err(Failure::new(FailureKind::DiskFull, format!("{name}: {}", output.last_words())));
+        return Err(Failure::new(FailureKind::DiskFull, format!("{name}: {}", complaint(&output))));
     }
     if !output.status.success() {
-        return Err(failed(format!("{name} ended with {}: {}", output.status, output.last_words())));
+        return Err(failed(format!("{name} ended with {}: {}", output.status, complaint(&output))));
     }
     Ok(output)
+}
+
+/// What a program complained of last: among lines that say how grave they are, the last grave one.
+fn complaint(output: &child::Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr);
+    let grave = |line: &'_ str| {
+        let said = ["[error] ", "[fatal] "].iter().find_map(|level| Some(line.split_once(level)?.1.trim()));
+        said.filter(|said| !said.is_empty()).map(str::to_owned)
+    };
+    let Some(line) = text.lines().rev().find_map(grave) else { return output.last_words() };
+    line.chars().filter(|character| !character.is_control()).take(500).collect()
 }
 
 fn failed(reason: String) -> Failure {
@@ -226,16 +249,6 @@ async fn version_of(program: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = text.lines().next()?.split_whitespace();
     (words.nth(1)? == "version").then(|| words.next().map(str::to_owned))?
-}
-
-/// Builds from git (`N-12345-…`, `n7.1`) are not.
-fn is_older_than_5_1(version: &str) -> bool {
-    let mut numbers = version.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) < (5, 1),
-        (Some(Ok(major)), _) => major < 5,
-        _ => false,
-    }
 }
 
 /// Arguments of a child, in order.

@@ -22,8 +22,10 @@ pub struct Streams {
     pub video: usize,
     /// Number of audio streams.
     pub audio: usize,
-    /// Duration in seconds, where it is known.
-    pub seconds: Option<f64>,
+    /// Duration of the longest video stream in seconds; 0 where it is not known.
+    pub video_seconds: f64,
+    /// The same for audio.
+    pub audio_seconds: f64,
     /// First timestamp in seconds, where it is known.
     pub start_seconds: Option<f64>,
 }
@@ -48,20 +50,28 @@ pub async fn streams(
     let mut arguments = Arguments::default();
     arguments.add(&["-hide_banner", "-v", "error"]).add(PROTOCOLS).add(DEPTH);
     arguments.add(format.map(format_options).unwrap_or_default());
-    arguments.add(&["-show_entries", "stream=codec_type:format=duration,start_time", "-of", "json", "-i"]);
+    arguments.add(&["-show_entries", "stream=codec_type,duration:format=start_time", "-of", "json", "-i"]);
     arguments.path(path)?;
     let output = run(ffprobe, &arguments.0, limit, cancel).await?;
     let document: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| failed(format!("ffprobe printed something that is not JSON: {error}")))?;
-    let count = |kind: &str| {
+    let streams = |kind: &str| {
         let streams = document["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
-        streams.iter().filter(|stream| stream["codec_type"] == kind).count()
+        let of_kind: Vec<&Value> = streams.iter().filter(|stream| stream["codec_type"] == kind).collect();
+        let seconds = of_kind.iter().filter_map(|stream| number(&stream["duration"])).fold(0.0, f64::max);
+        (of_kind.len(), seconds)
     };
-    let number = |name: &str| document["format"][name].as_str().and_then(|text| text.parse().ok());
+    let (video, video_seconds) = streams("video");
+    let (audio, audio_seconds) = streams("audio");
     Ok(Streams {
-        video: if format == Some(InputFormat::PackedAudio) { 0 } else { count("video") },
-        audio: count("audio"),
-        seconds: number("duration"),
-        start_seconds: number("start_time"),
+        video: if format == Some(InputFormat::PackedAudio) { 0 } else { video },
+        audio,
+        video_seconds,
+        audio_seconds,
+        start_seconds: number(&document["format"]["start_time"]),
     })
+}
+
+fn number(value: &Value) -> Option<f64> {
+    value.as_str()?.parse().ok()
 }

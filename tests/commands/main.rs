@@ -24,4 +24,5 @@ mod renewal;
 mod resume;
 mod run;
 mod shapes;
+mod timeline;
 mod tls;

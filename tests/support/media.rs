@@ -171,18 +171,18 @@ fn encode(recipe: &Recipe) -> Stream {
         Container::Fmp4 => ffmpeg.args(["-hls_segment_type", "fmp4", "-hls_segment_filename", "%03d.m4s"]),
     };
     run(ffmpeg.arg("index.m3u8"));
-    read_back(recipe, directory.path())
+    read_back(recipe.container, (recipe.width, recipe.height), directory.path())
 }
 
 /// Reads the segments that ffmpeg wrote; its own playlist is simple enough for this.
-fn read_back(recipe: &Recipe, directory: &Path) -> Stream {
+pub(super) fn read_back(container: Container, (width, height): (u32, u32), directory: &Path) -> Stream {
     let playlist = std::fs::read_to_string(directory.join("index.m3u8")).expect("the playlist of ffmpeg");
     let read = |name: &str| Bytes::from(std::fs::read(directory.join(name)).expect("a segment of ffmpeg"));
     let mut stream = Stream {
-        container: recipe.container,
-        width: recipe.width,
-        height: recipe.height,
-        init: (recipe.container == Container::Fmp4).then(|| read("init.mp4")),
+        container,
+        width,
+        height,
+        init: (container == Container::Fmp4).then(|| read("init.mp4")),
         segments: Vec::new(),
         durations: Vec::new(),
         discontinuities: Vec::new(),
@@ -310,7 +310,7 @@ fn probe(input: &OsStr, arguments: &[&str]) -> String {
     run(&mut ffprobe)
 }
 
-fn run(command: &mut Command) -> String {
+pub(super) fn run(command: &mut Command) -> String {
     let output = command
         .stdin(std::process::Stdio::null())
         .output()

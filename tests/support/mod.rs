@@ -8,6 +8,7 @@
 //! * [`redis`]: a redis-server of the test's own, which can be killed, paused and restarted
 //! * [`origin`]: an HTTP/1.1 server with faults, holds and a record of every request
 //! * [`media`]: HLS streams made with ffmpeg, and what a decoder makes of a file
+//! * [`clapper`]: films that tell whether picture and sound are in step
 //! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
 //! * [`catalog`], [`backend`]: the services around the daemon
 //! * [`daemon`]: the binary under test
@@ -17,6 +18,7 @@
 
 pub mod backend;
 pub mod catalog;
+pub mod clapper;
 pub mod daemon;
 pub mod media;
 pub mod origin;

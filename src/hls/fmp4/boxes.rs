@@ -17,6 +17,9 @@ pub struct Head {
     pub size: Option<u64>,
 }
 
+/// Longest head: size, name, 64 bits of size.
+pub const MAX_HEAD_BYTES: usize = 16;
+
 impl Head {
     /// Reads a head. `None` when `bytes` ends before it does, or when the size is impossible.
     pub fn read(bytes: &[u8]) -> Option<Head> {

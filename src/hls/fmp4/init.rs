@@ -17,10 +17,18 @@ pub struct InitTrack {
     pub handler: [u8; 4],
     /// Sample entries without what does not matter to a decoder.
     entries: Vec<u8>,
-    /// Where the edits begin in the media, in ticks: they move the whole track.
-    edits: Vec<i64>,
+    /// Of each edit where it begins in the media, and of an empty one how long it is: they move the
+    /// whole track.
+    edits: Vec<(i64, u64)>,
     /// Defaults of fragments: description, duration, size and flags.
     pub defaults: [u32; 4],
+}
+
+impl InitTrack {
+    /// Whether it is one of pictures.
+    pub fn is_video(&self) -> bool {
+        self.handler == *b"vide"
+    }
 }
 
 /// The tracks of the `moov` box in `bytes`; `None` when it is not there whole or lacks what every
@@ -55,15 +63,16 @@ fn track(movie: &[u8], track: &[u8]) -> Option<InitTrack> {
     })
 }
 
-/// `media_time` of each edit; -1 is an empty one (ISO/IEC 14496-12 §8.6.6).
-fn edits(list: &[u8]) -> Vec<i64> {
+/// `media_time` of each edit, -1 for an empty one, which alone has a duration that matters
+/// (ISO/IEC 14496-12 §8.6.6).
+fn edits(list: &[u8]) -> Vec<(i64, u64)> {
     let long = list.first() == Some(&1);
     let entries = list.get(8..).unwrap_or_default().chunks_exact(if long { 20 } else { 12 });
-    let media_time = |entry: &[u8]| match long {
-        true => u64_at(entry, 8).map(|time| time as i64),
-        false => u32_at(entry, 4).map(|time| i64::from(time as i32)),
+    let edit = |entry: &[u8]| match long {
+        true => Some((u64_at(entry, 8)? as i64, u64_at(entry, 0)?)),
+        false => Some((i64::from(u32_at(entry, 4)? as i32), u64::from(u32_at(entry, 0)?))),
     };
-    entries.filter_map(media_time).collect()
+    entries.filter_map(edit).map(|(time, duration)| (time, if time < 0 { duration } else { 0 })).collect()
 }
 
 /// The sample entries as they are compared: bit rates are what an encoder happened to need, and
@@ -170,6 +179,8 @@ mod tests {
         /// Bit rates, in `esds` and in `btrt`.
         rate: u8,
         media_time: u32,
+        /// Of an empty edit before it.
+        empty: u32,
         default_duration: u32,
     }
 
@@ -180,6 +191,7 @@ mod tests {
         channels: 2,
         rate: 64,
         media_time: 1024,
+        empty: 80,
         default_duration: 1024,
     };
 
@@ -187,7 +199,7 @@ mod tests {
         let mut movie = Vec::new();
         let mut extends = Vec::new();
         for sound in sounds {
-            let Sound { id, timescale, handler, channels, rate, media_time, default_duration } = *sound;
+            let Sound { id, timescale, handler, channels, rate, media_time, empty, default_duration } = *sound;
             let decoder =
                 [&[0x04, 0x80, 0x80, 0x80, 17, 0x40, 0x15][..], &[rate; 11], &[0x05, 2, 0x11, channels]].concat();
             let stream = [&[0, 0, 0, 0, 0x03, 0x80, 0x80, 0x80, 27, 0, 1, 0x20, 9, 9][..], &decoder].concat();
@@ -198,7 +210,8 @@ mod tests {
                 make(b"hdlr", &[&[0; 8][..], &handler, &[0; 13]].concat()),
                 make(b"minf", &make(b"stbl", &make(b"stsd", &descriptions))),
             ];
-            let edits = make(b"edts", &make(b"elst", &numbers(&[0, 1, 0, media_time, 1 << 16])));
+            let edits =
+                make(b"edts", &make(b"elst", &numbers(&[0, 2, empty, u32::MAX, 1 << 16, 0, media_time, 1 << 16])));
             let track = [make(b"tkhd", &numbers(&[0, 0, 0, id, 0])), edits, make(b"mdia", &media.concat())];
             movie.extend(make(b"trak", &track.concat()));
             extends.extend(make(b"trex", &numbers(&[0, id, 1, default_duration, 0, 0])));
@@ -223,6 +236,7 @@ mod tests {
             (vec![Sound { id: 2, ..SOUND }], "track 1 (soun) became another one"),
             (vec![Sound { handler: *b"vide", ..SOUND }], "another one (vide)"),
             (vec![Sound { media_time: 2048, ..SOUND }], "edit list or defaults of track 1"),
+            (vec![Sound { empty: 20_080, ..SOUND }], "edit list or defaults of track 1"),
             (vec![Sound { default_duration: 960, ..SOUND }], "edit list or defaults of track 1"),
             (vec![SOUND, Sound { id: 2, ..SOUND }], "1 tracks became 2"),
         ] {

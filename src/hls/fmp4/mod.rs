@@ -3,8 +3,11 @@
 //!
 //! * `boxes`: the box structure. Pure
 //! * `init`: the tracks of an initialization section, and whether two sections declare the same. Pure
+//! * `fragments`: the fragments of a file, and when they play
 
 mod boxes;
+mod fragments;
 mod init;
 
-pub use init::same_tracks;
+pub use fragments::{DecodeTime, Part, Run, top_level, walk};
+pub use init::{InitTrack, same_tracks};
