@@ -158,7 +158,9 @@ impl Fetcher {
             }
         }
         body.check_end(unit)?;
-        intake.finish().await.at(|| shown(&unit.url))
+        let facts = intake.finish().await.at(|| shown(&unit.url))?;
+        response.leave().await;
+        Ok(facts)
     }
 
     /// A hole is never silent: what has one is fetched again, and then it is a failure, or it is

@@ -12,7 +12,7 @@ use super::plan::Unit;
 use super::prefix::{PREFIX_WINDOW, image_prefix};
 use super::slot::{Slot, Turn};
 use super::sniff::{MediaKind, SNIFF_BYTES};
-use super::transport::Facts;
+use super::transport::{Facts, PACKET};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{Encoding, Gunzip, shown};
 
@@ -35,6 +35,8 @@ pub struct Intake<'a> {
     block: Option<Block>,
     gunzip: Option<Box<(Gunzip, [u8; CLEAR_STEP])>>,
     has_begun: bool,
+    /// Bytes that went into the assembler.
+    assembled: u64,
     /// Begins with the first block.
     inspection: Option<Inspection>,
 }
@@ -67,6 +69,7 @@ impl<'a> Intake<'a> {
             block: None,
             gunzip: (encoding == Encoding::Gzip).then(gunzip),
             has_begun: false,
+            assembled: 0,
             inspection: None,
         })
     }
@@ -108,6 +111,7 @@ impl<'a> Intake<'a> {
     }
 
     async fn fill(&mut self, mut rest: &[u8]) -> Result<()> {
+        self.assembled += rest.len() as u64;
         while !rest.is_empty() {
             let mut block = self.block().await?;
             rest = self.assembler.fill(rest, &mut block);
@@ -177,7 +181,11 @@ impl<'a> Intake<'a> {
             self.hand_over(block, false).await?;
             block = self.block().await?;
         }
-        self.assembler.finish(&mut block, false)?;
+        // With padding a transport stream never has a length like this.
+        let whole_packets = self.assembled.is_multiple_of(PACKET as u64);
+        let kind = self.kind.get().copied().or_else(|| MediaKind::of(&block[..block.len().min(SNIFF_BYTES)]).ok());
+        let unpadded = whole_packets && kind == Some(MediaKind::TransportStream);
+        self.assembler.finish(&mut block, unpadded)?;
         self.look(&mut block, true)?;
         let facts = self.inspection.take().map(Inspection::finish).transpose()?.unwrap_or_default();
         if !block.is_empty() {
