@@ -62,8 +62,14 @@ async fn download(config: &Config, url: &str, jobs: usize, limit: Duration, dire
     for (job, progress) in progress.iter().cloned().enumerate() {
         let (engine, stem) = (engine.clone(), directory.join(format!("job{job}")));
         let allowance = engine.job_allowance();
-        let request = StreamRequest { url: url.clone(), headers: headers.clone(), allowance, renewal: None };
-        downloads.spawn(async move { engine.download(&request, &stem, false, &progress).await });
+        let request = StreamRequest {
+            url: url.clone(),
+            headers: headers.clone(),
+            allowance,
+            renewal: None,
+            captions: Vec::new(),
+        };
+        downloads.spawn(async move { engine.download(&request, &stem, &stem, false, &progress).await });
     }
     let end = async {
         while let Some(ended) = downloads.join_next().await {

@@ -17,7 +17,7 @@ use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
 use crate::http::{self, Cookies, RequestHeaders, headers_for, shown};
-use crate::media::{CourseDownload, StreamDownload, Target};
+use crate::media::{CourseDownload, FinishedStream, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
 use crate::remux::Remux;
@@ -98,10 +98,10 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             progress.set_items(1);
             progress.start_item(&arguments.output.to_string_lossy());
             let allowance = streams.engine.job_allowance();
-            let request = StreamRequest { url: url.clone(), headers, allowance, renewal: None };
+            let request = StreamRequest { url: url.clone(), headers, allowance, renewal: None, captions: Vec::new() };
             let finished = streams.run(&request, &target, &progress, &cancel).await?;
             progress.finish_item();
-            return Ok(finished.path);
+            return Ok((finished.path.clone(), Some(finished)));
         }
         let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
         let mut course = resolver.resolve(url).await?;
@@ -113,7 +113,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         let client = http::client(&config.http, http::Protocol::Http1)?;
         let courses = CourseDownload { streams, client, cookies, resolver, metrics };
         let folder = courses.run(&course, url, &arguments.output, &progress, &cancel).await?;
-        Ok(arguments.output.join(folder.name))
+        Ok((arguments.output.join(folder.name), None))
     };
     let result = tokio::select! {
         result = work => result,
@@ -123,8 +123,11 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
     if arguments.json {
         print_event(&last_event(url, &result, &progress.snapshot()));
     }
-    result
+    result.map(|(path, _)| path)
 }
+
+/// The path of what is finished, and more about it when it is one stream.
+type Fetched = (PathBuf, Option<FinishedStream>);
 
 /// Ends with SIGINT or SIGTERM.
 async fn stop_signal() {
@@ -216,14 +219,22 @@ fn progress_event(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn last_event(url: &Url, result: &Result<PathBuf>, snapshot: &Snapshot) -> serde_json::Value {
+fn last_event(url: &Url, result: &Result<Fetched>, snapshot: &Snapshot) -> serde_json::Value {
     match result {
-        Ok(path) => json!({
-            "event": "done",
-            "url": shown(url),
-            "path": path.to_string_lossy(),
-            "bytes_downloaded": snapshot.bytes_downloaded,
-        }),
+        Ok((path, stream)) => {
+            let mut event = json!({
+                "event": "done",
+                "url": shown(url),
+                "path": path.to_string_lossy(),
+                "bytes_downloaded": snapshot.bytes_downloaded,
+            });
+            if let Some(stream) = stream {
+                let paths = stream.subtitles.iter().map(|path| path.to_string_lossy());
+                event["subtitles"] = paths.collect();
+                event["skipped_subtitles"] = json!(stream.skipped_subtitles);
+            }
+            event
+        }
         Err(failure) => json!({
             "event": "failed",
             "url": shown(url),

@@ -45,7 +45,9 @@ pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String>
         let headers = RequestHeaders::new(&url, &[], Default::default())?;
         let engine = Engine::new(&config, Metrics::new())?;
         let allowance = engine.job_allowance();
-        engine.load_playlist(&StreamRequest { url: url.clone(), headers, allowance, renewal: None }).await?
+        engine
+            .load_playlist(&StreamRequest { url: url.clone(), headers, allowance, renewal: None, captions: Vec::new() })
+            .await?
     } else {
         let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
         let max_bytes = config.hls.max_playlist_bytes;

@@ -1,5 +1,6 @@
 //! One unit from its URL into its slot: request, checks, decryption, another try, another address.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use hyper::StatusCode;
@@ -38,6 +39,8 @@ pub struct Fetcher {
     pub keys: KeyRing,
     /// What the units of the track are, told by the first that came.
     pub kind: OnceLock<MediaKind>,
+    /// Of subtitles: how many bytes may still come. The end of each unit is marked in the part.
+    pub text: Option<AtomicU64>,
     pub metrics: Arc<Metrics>,
     pub progress: Arc<Progress>,
 }
@@ -143,6 +146,7 @@ impl Fetcher {
         let encoding = Encoding::of(&response.headers).at(|| shown(&unit.url))?;
         let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);
         let mut intake = intake.at(|| shown(&unit.url))?;
+        intake.text = self.text.as_ref();
         while let Some(chunk) = response.chunk().await? {
             if *received == 0 {
                 sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;

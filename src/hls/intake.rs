@@ -1,6 +1,8 @@
 //! A unit's bytes on their way from the wire into its slot: gzip undone, decrypted, inspected.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
@@ -12,6 +14,7 @@ use super::plan::Unit;
 use super::prefix::{PREFIX_WINDOW, image_prefix};
 use super::slot::{Slot, Turn};
 use super::sniff::{MediaKind, SNIFF_BYTES};
+use super::subtitles::{MAX_BYTES, TRAILER_BYTES};
 use super::transport::{Facts, PACKET};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{Encoding, Gunzip, shown};
@@ -39,6 +42,10 @@ pub struct Intake<'a> {
     assembled: u64,
     /// Begins with the first block.
     inspection: Option<Inspection>,
+    /// Of subtitles: how many bytes may still come. The end of the unit is marked behind it.
+    pub text: Option<&'a AtomicU64>,
+    /// Bytes of the unit so far, in the clear.
+    clear: u64,
 }
 
 impl<'a> Intake<'a> {
@@ -71,6 +78,8 @@ impl<'a> Intake<'a> {
             has_begun: false,
             assembled: 0,
             inspection: None,
+            text: None,
+            clear: 0,
         })
     }
 
@@ -140,6 +149,7 @@ impl<'a> Intake<'a> {
 
     async fn hand_over(&mut self, mut block: Block, is_last: bool) -> Result<()> {
         self.look(&mut block, is_last)?;
+        self.count(block.len() as u64)?;
         if !block.is_empty() {
             self.slot.hand_over(block, self.turn).await;
         }
@@ -167,6 +177,16 @@ impl<'a> Intake<'a> {
         inspection.inspect(block)
     }
 
+    /// Counts bytes of the unit, and bounds what subtitles may have in all.
+    fn count(&mut self, bytes: u64) -> Result<()> {
+        self.clear += bytes;
+        let Some(room) = self.text else { return Ok(()) };
+        let taken = room.fetch_update(Relaxed, Relaxed, |room| room.checked_sub(bytes));
+        let too_large =
+            |_| Failure::new(FailureKind::BodyTooLarge, format!("more than {MAX_BYTES} bytes of subtitles"));
+        taken.map(drop).map_err(too_large)
+    }
+
     /// Ends the unit, and says what is in it.
     ///
     /// # Errors
@@ -187,7 +207,15 @@ impl<'a> Intake<'a> {
         let unpadded = whole_packets && kind == Some(MediaKind::TransportStream);
         self.assembler.finish(&mut block, unpadded)?;
         self.look(&mut block, true)?;
+        self.count(block.len() as u64)?;
         let facts = self.inspection.take().map(Inspection::finish).transpose()?.unwrap_or_default();
+        if self.text.is_some() {
+            if block.room() < TRAILER_BYTES {
+                self.slot.hand_over(block, self.turn).await;
+                block = self.block().await?;
+            }
+            block.append(TRAILER_BYTES, |place| place.copy_from_slice(&self.clear.to_le_bytes()));
+        }
         if !block.is_empty() {
             self.slot.hand_over(block, self.turn).await;
         }

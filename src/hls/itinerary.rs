@@ -21,10 +21,12 @@ const FRUITLESS_RENEWALS: u32 = 3;
 const SHORTEST_RELOAD: Duration = Duration::from_secs(1);
 
 /// Which track of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     Main,
     Audio,
+    /// The rendition with this tag.
+    Subtitles(String),
 }
 
 /// The plan as it is now.
@@ -206,8 +208,7 @@ impl Itinerary {
         let mut request = making.request.clone();
         let mut renewal = request.renewal.clone();
         loop {
-            let stream = self.loader.load_stream(&request).await;
-            match stream.and_then(|stream| stream.into_source(self.role)) {
+            match self.loader.load_source(&request, &self.role).await {
                 Ok(Source { playlist, copies, copy, variables, .. }) => {
                     if let Some(plan) = self.usable(Ok(playlist), edition, index).filter(&is_new) {
                         self.adopt(plan, request.headers.clone());

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::hosts::Hosts;
 use super::playlist::{self, Limits, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, Variant};
+use super::subtitles::Listed;
 use super::{Role, StreamRequest, select};
 use crate::config::{HlsSettings, LiveSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -22,6 +23,8 @@ pub struct Loader {
 pub struct Stream {
     pub main: Source,
     pub audio: Option<Source>,
+    /// Not loaded: not all of them may be wanted.
+    pub subtitles: Vec<Listed>,
 }
 
 /// One media playlist and where it is.
@@ -40,20 +43,6 @@ pub struct Source {
 /// Values that a multivariant playlist hands down to its media playlists (EXT-X-DEFINE).
 pub type Variables = Vec<(Box<str>, Box<str>)>;
 
-impl Stream {
-    /// The one of its playlists that a track is made of.
-    ///
-    /// # Errors
-    /// `playlist_invalid` when the stream has no such track.
-    pub fn into_source(self, role: Role) -> Result<Source> {
-        let missing = || Failure::new(FailureKind::PlaylistInvalid, "the stream has no separate sound any more");
-        match role {
-            Role::Main => Ok(self.main),
-            Role::Audio => self.audio.ok_or_else(missing),
-        }
-    }
-}
-
 impl Loader {
     /// Loads a playlist; a multivariant one is followed to the chosen variant and its audio.
     ///
@@ -65,7 +54,7 @@ impl Loader {
                 let copies = vec![request.url.clone()];
                 let rendition = String::new();
                 let main = Source { playlist, rendition, copies, copy: 0, variables: Vec::new() };
-                return Ok(Stream { main, audio: None });
+                return Ok(Stream { main, audio: None, subtitles: Vec::new() });
             }
             Playlist::Multivariant(master) => master,
         };
@@ -92,7 +81,25 @@ impl Loader {
             }
             _ => None,
         };
-        Ok(Stream { main, audio })
+        Ok(Stream { main, audio, subtitles: Listed::of(&master, variant) })
+    }
+
+    /// Loads the playlist of one track of a stream.
+    ///
+    /// # Errors
+    /// `playlist_invalid` when the stream has no such track, or as [`Loader::load_stream`].
+    pub async fn load_source(&self, request: &StreamRequest, role: &Role) -> Result<Source> {
+        let stream = self.load_stream(request).await?;
+        let missing =
+            |what: &str| Failure::new(FailureKind::PlaylistInvalid, format!("the stream has no {what} any more"));
+        match role {
+            Role::Main => Ok(stream.main),
+            Role::Audio => stream.audio.ok_or_else(|| missing("separate sound")),
+            Role::Subtitles(tag) => match stream.subtitles.into_iter().find(|listed| listed.tag == *tag) {
+                Some(listed) => listed.load(self, request).await,
+                None => Err(missing(&format!("{tag} subtitles"))),
+            },
+        }
     }
 
     /// Loads the first of several copies that can be had.

@@ -5,7 +5,8 @@
 //! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
 //! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
 //! what it should be?) with `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
-//! and `journal` (the file).
+//! and `journal` (the file). Subtitles go the same way; then `subtitles` and `webvtt` make one text of
+//! them, on the timeline that `timestamps` finds in the main track.
 
 mod allowance;
 mod assemble;
@@ -29,12 +30,15 @@ pub mod select;
 mod sink;
 mod slot;
 mod sniff;
+mod subtitles;
+mod timestamps;
 mod track;
 pub mod transport;
 pub mod webvtt;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -56,11 +60,14 @@ use fetch::Fetcher;
 use hosts::Hosts;
 use itinerary::{Itinerary, Role};
 use load::{Loader, Source};
+use plan::Place;
 pub use plan::{Gaps, Plan};
 use playlist::Playlist;
 use sink::PartLock;
 pub use sink::journal_path;
 pub use sniff::MediaKind;
+use subtitles::Listed;
+pub use subtitles::{MAX_TAG_BYTES, Spool, Subtitles, language_tag};
 use track::{Bounds, Whole};
 
 /// The engine of the process: one connection pool, one budget of requests, one budget of memory.
@@ -83,6 +90,8 @@ pub struct StreamRequest {
     pub allowance: Arc<JobAllowance>,
     /// Who knows a new address when this one has expired.
     pub renewal: Option<Arc<dyn Renewal>>,
+    /// Tags ([`language_tag`]) of subtitles that there are already: renditions of them are left out.
+    pub captions: Vec<String>,
 }
 
 /// Knows where a stream is now.
@@ -108,6 +117,10 @@ pub struct Tracks {
     pub main: Track,
     /// Sound, when the playlist has it apart.
     pub audio: Option<Track>,
+    /// In the order of the playlist.
+    pub subtitles: Vec<Spool>,
+    /// Tags of subtitles that were left out: they are not WebVTT.
+    pub skipped_subtitles: Vec<String>,
 }
 
 /// One downloaded track.
@@ -122,8 +135,12 @@ pub struct Track {
     pub rounding_seconds: f64,
     /// Where timestamps may begin anew (EXT-X-DISCONTINUITY): offsets in the part, ascending.
     pub sections: Vec<u64>,
+    /// When the sections begin by the playlist, in seconds.
+    section_starts: Vec<f64>,
     /// What it lacks, and may lack by configuration.
     pub gaps: Gaps,
+    /// Of subtitles: where each segment stands.
+    places: Vec<Place>,
     /// Nobody else writes to the part while this is held.
     _lock: PartLock,
 }
@@ -164,8 +181,9 @@ impl Engine {
         self.loader.load_playlist(request, &request.url, &[]).await
     }
 
-    /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`.
-    /// Goes on where an earlier call for the same stream ended.
+    /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`; its
+    /// subtitles into `<subtitle_stem>.<tag>.subtitles.part`. Goes on where an earlier call for the same
+    /// stream ended.
     ///
     /// With `one_format` (they become one .mp4) codec and format must not change on the way.
     ///
@@ -177,25 +195,46 @@ impl Engine {
         &self,
         request: &StreamRequest,
         stem: &Path,
+        subtitle_stem: &Path,
         one_format: bool,
         progress: &Arc<Progress>,
     ) -> Result<Tracks> {
         let (request, stream) = self.load_stream(request).await?;
         let allowance = Arc::new(Allowance::new(request.allowance.clone(), self.loader.settings.max_lecture_retries));
         let requests = Arc::new(Semaphore::new(self.loader.settings.concurrency));
-        let track = async |role, source, suffix| {
-            let allowance = allowance.clone();
-            self.track(&request, role, source, beside(stem, suffix), one_format, &requests, allowance, progress).await
+        let track = async |role, source, part| {
+            self.track(&request, role, source, part, one_format, &requests, allowance.clone(), progress).await
         };
-        let main = track(Role::Main, stream.main, ".part");
+        let main = track(Role::Main, stream.main, beside(stem, ".part"));
         let audio = async {
             match stream.audio {
-                Some(source) => track(Role::Audio, source, ".audio.part").await.map(Some).at(|| "the audio"),
+                Some(source) => {
+                    track(Role::Audio, source, beside(stem, ".audio.part")).await.map(Some).at(|| "the audio")
+                }
                 None => Ok(None),
             }
         };
-        let (main, audio) = tokio::try_join!(main, audio)?;
-        Ok(Tracks { main, audio })
+        subtitles::check_count(&stream.subtitles)?;
+        let subtitles = async {
+            let (mut spools, mut skipped) = (Vec::new(), Vec::new());
+            let there = |listed: &Listed| request.captions.iter().any(|tag| tag.eq_ignore_ascii_case(&listed.tag));
+            for listed in stream.subtitles.into_iter().filter(|listed| !there(listed)) {
+                let tag = listed.tag.clone();
+                let source = listed.load(&self.loader, &request).await.at(|| format!("the {tag} subtitles"))?;
+                if !source.playlist.maps.is_empty() {
+                    tracing::warn!("the {tag} subtitles are not WebVTT but in MP4 (wvtt or stpp): left out");
+                    skipped.push(tag);
+                    continue;
+                }
+                let part = beside(subtitle_stem, &format!(".{tag}.subtitles.part"));
+                let spool = track(Role::Subtitles(tag.clone()), source, part).await;
+                let spool = spool.at(|| format!("the {tag} subtitles"))?;
+                spools.push(Spool { tag, track: spool });
+            }
+            Ok((spools, skipped))
+        };
+        let (main, audio, (subtitles, skipped_subtitles)) = tokio::try_join!(main, audio, subtitles)?;
+        Ok(Tracks { main, audio, subtitles, skipped_subtitles })
     }
 
     /// Loads the playlists of a stream; when its address has expired already, those of its new one.
@@ -232,10 +271,15 @@ impl Engine {
         progress: &Arc<Progress>,
     ) -> Result<Track> {
         let rendition = source.rendition.clone();
+        let is_text = matches!(role, Role::Subtitles(_));
         let itinerary = Itinerary::new(self.loader.clone(), request.clone(), role, source)?;
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
-        let kind = if is_fragmented_mp4 { OnceLock::from(MediaKind::FragmentedMp4) } else { OnceLock::new() };
+        let kind = match () {
+            () if is_text => OnceLock::from(MediaKind::WebVtt),
+            () if is_fragmented_mp4 => OnceLock::from(MediaKind::FragmentedMp4),
+            () => OnceLock::new(),
+        };
         let fetcher = Arc::new(Fetcher {
             client: self.loader.client.clone(),
             hosts: self.loader.hosts.clone(),
@@ -246,6 +290,7 @@ impl Engine {
             allow_gaps: self.loader.settings.allow_gaps,
             keys: Default::default(),
             kind,
+            text: is_text.then(|| AtomicU64::new(subtitles::MAX_BYTES)),
             metrics: self.metrics.clone(),
             progress: progress.clone(),
         });
@@ -257,7 +302,7 @@ impl Engine {
         let fingerprint = edition.plan.fingerprint(&rendition);
         drop(edition);
         let Whole { kind, sections, lock } =
-            track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format).await?;
+            track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
         let Gaps { segments, seconds } = plan.gaps();
@@ -266,7 +311,17 @@ impl Engine {
             let segments = if segments == 1 { "1 segment".into() } else { format!("{segments} segments") };
             tracing::warn!("{url}: the playlist declares {segments} ({seconds:.1} s) absent: the lecture lacks them");
         }
-        let (duration_seconds, rounding_seconds) = (plan.duration_seconds(), plan.rounding_seconds());
-        Ok(Track { part, kind, duration_seconds, rounding_seconds, sections, gaps: plan.gaps(), _lock: lock })
+        let places = if is_text { plan.places() } else { Vec::new() };
+        Ok(Track {
+            part,
+            kind,
+            duration_seconds: plan.duration_seconds(),
+            rounding_seconds: plan.rounding_seconds(),
+            sections,
+            section_starts: plan.section_starts(),
+            gaps: plan.gaps(),
+            places,
+            _lock: lock,
+        })
     }
 }

@@ -29,6 +29,17 @@ pub struct Gaps {
     pub seconds: f64,
 }
 
+/// Where a segment stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Place {
+    /// Sum of the durations of those before it, in seconds.
+    pub start_seconds: f64,
+    /// EXT-X-DISCONTINUITY stood before it.
+    pub discontinuity: bool,
+    /// Media sequence number.
+    pub sequence: u64,
+}
+
 /// Index of a map or a segment, in the order of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -112,6 +123,25 @@ impl Plan {
     /// Segments that are left out.
     pub fn gaps(&self) -> Gaps {
         self.gaps
+    }
+
+    /// Where each unit stands on the playlist's timeline. Initialization sections have no place.
+    pub fn places(&self) -> Vec<Place> {
+        let mut starts = Vec::with_capacity(self.playlist.segments.len());
+        let mut seconds = 0.0;
+        for segment in self.playlist.segments.iter() {
+            starts.push(seconds);
+            seconds += segment.duration_seconds;
+        }
+        let place = |step: &Step| match *step {
+            Step::Map { .. } => None,
+            Step::Segment { segment } => {
+                let start_seconds = starts.get(segment as usize).copied().unwrap_or_default();
+                let segment = self.playlist.segments.at(segment as usize);
+                Some(Place { start_seconds, discontinuity: segment.discontinuity, sequence: segment.sequence })
+            }
+        };
+        self.steps.iter().filter_map(place).collect()
     }
 
     /// Whether nothing will be added to the playlist.
@@ -208,6 +238,19 @@ impl Plan {
         let before = self.steps[..index].iter().rev().find_map(sequence);
         // By number: a segment that is left out may have had the tag.
         sequence(&self.steps[index]).zip(before).is_some_and(|(this, before)| this != before)
+    }
+
+    /// Where each section but the first begins on the playlist's timeline, in seconds.
+    pub fn section_starts(&self) -> Vec<f64> {
+        let mut starts = Vec::new();
+        let mut places = self.places().into_iter();
+        for index in (0..self.len()).filter(|index| !self.is_map(*index)) {
+            let place = places.next();
+            if self.begins_section(index) {
+                starts.extend(place.map(|place| place.start_seconds));
+            }
+        }
+        starts
     }
 
     /// Whether the segments are fMP4 (they have an initialization section).

@@ -16,7 +16,7 @@ use super::links::{LectureLink, Links};
 use super::names::{self, LecturePaths};
 use crate::disk::beside;
 use crate::failure::{Context, Failure, Result};
-use crate::hls::{JobAllowance, Renewal, StreamRequest};
+use crate::hls::{JobAllowance, Renewal, StreamRequest, language_tag};
 use crate::http::{Cookies, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -108,7 +108,8 @@ impl Run<'_> {
                 lecture: paths.lecture,
                 title: lecture.title.clone(),
             };
-            files.extend(self.stream(stream, link, &sandbox.join(&paths.stem)).await?);
+            let captions = lecture.captions.iter().map(|caption| language_tag(&caption.language)).collect();
+            files.extend(self.stream(stream, captions, link, &sandbox.join(&paths.stem)).await?);
             self.progress.finish_item();
         }
         for (caption, path) in lecture.captions.iter().zip(&paths.captions) {
@@ -122,16 +123,23 @@ impl Run<'_> {
         Ok(files)
     }
 
-    async fn stream(&self, stream: &Stream, link: LectureLink, stem: &Path) -> Result<Vec<PathBuf>> {
+    /// Downloads a stream with its subtitles, but for those in the languages of `captions`.
+    async fn stream(
+        &self,
+        stream: &Stream,
+        captions: Vec<String>,
+        link: LectureLink,
+        stem: &Path,
+    ) -> Result<Vec<PathBuf>> {
         let headers = RequestHeaders::new(&stream.url, &stream.headers, self.download.cookies.clone())?;
         match stream.kind {
             StreamKind::Hls => {
                 let allowance = self.allowance.clone();
                 let renewal = Some(Arc::new(link) as Arc<dyn Renewal>);
-                let request = StreamRequest { url: stream.url.clone(), headers, allowance, renewal };
+                let request = StreamRequest { url: stream.url.clone(), headers, allowance, renewal, captions };
                 let target = Target::Stem(stem.to_owned());
                 let finished = self.download.streams.run(&request, &target, self.progress, self.cancel).await?;
-                Ok(std::iter::once(finished.path).chain(finished.audio).collect())
+                Ok(std::iter::once(finished.path).chain(finished.audio).chain(finished.subtitles).collect())
             }
             StreamKind::File => {
                 let path = beside(stem, &format!(".{}", extension(&stream.url)));

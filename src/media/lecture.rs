@@ -8,12 +8,15 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Container;
 use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::hls::{Engine, MediaKind, StreamRequest, Track, Tracks, journal_path};
+use crate::hls::{Engine, MediaKind, Spool, StreamRequest, Subtitles, Track, Tracks, journal_path, language_tag};
 use crate::progress::Progress;
 use crate::remux::{self, Expected, Input, InputFormat, Remux, timeline};
 
 /// What a finished lecture can be called.
 const EXTENSIONS: [&str; 3] = ["mp4", "ts", "aac"];
+
+/// What stands behind the tag of subtitles while they grow, journals first.
+const SUBTITLE_PARTS: &[&str] = &["subtitles.part.journal", "subtitles.part", "stitched.part"];
 
 /// Makes finished files out of streams.
 pub struct StreamDownload {
@@ -38,6 +41,10 @@ pub struct FinishedStream {
     pub path: PathBuf,
     /// The sound, where it came apart and stayed so.
     pub audio: Option<PathBuf>,
+    /// WebVTT files.
+    pub subtitles: Vec<PathBuf>,
+    /// Tags of subtitles that were left out: they are not WebVTT.
+    pub skipped_subtitles: Vec<String>,
 }
 
 impl Target {
@@ -45,6 +52,14 @@ impl Target {
     fn stem(&self) -> &Path {
         match self {
             Target::Stem(path) | Target::File(path) => path,
+        }
+    }
+
+    /// What subtitles are called after.
+    fn subtitle_stem(&self) -> PathBuf {
+        match self {
+            Target::Stem(stem) => stem.clone(),
+            Target::File(path) => path.with_extension(""),
         }
     }
 
@@ -66,7 +81,8 @@ impl Target {
         let is_finished = |path: &PathBuf| path.metadata().is_ok_and(|data| data.is_file() && data.len() > 0);
         let path = EXTENSIONS.iter().map(|extension| self.named(extension)).find(is_finished)?;
         let audio = EXTENSIONS.iter().map(|extension| Target::audio_of(&path, extension)).find(is_finished);
-        Some(FinishedStream { path, audio })
+        let subtitles = beside_stem(&self.subtitle_stem(), "vtt");
+        Some(FinishedStream { path, audio, subtitles, skipped_subtitles: Vec::new() })
     }
 }
 
@@ -90,29 +106,33 @@ impl StreamDownload {
             disk::blocking(move || disk::open_part(&part).map(drop)).await?;
         }
         if let Some(finished) = target.existing() {
-            clean_up(stem).await?;
+            clean_up(target).await?;
             return Ok(finished);
         }
-        let tracks = self.engine.download(request, stem, self.makes_mp4(), progress).await?;
+        let mut tracks =
+            self.engine.download(request, stem, &target.subtitle_stem(), self.makes_mp4(), progress).await?;
         let remux = self.remux_with(&tracks)?;
         let mut inputs = inputs(&tracks);
         // A transport stream that stays one may begin its timestamps anew; an .mp4 may not.
         if remux.is_some() || tracks.main.kind == MediaKind::FragmentedMp4 {
             inputs = timeline::joined(inputs, cancel).await?;
         }
-        let finished = match remux {
+        let lecture = inputs.first().map_or(tracks.main.part.as_path(), |input| input.path.as_path());
+        let subtitles = stitched(std::mem::take(&mut tracks.subtitles), &tracks.main, lecture, target).await?;
+        let mut finished = match remux {
             Some(remux) => {
                 let remuxed = beside(stem, ".remux.part");
                 remux.to_mp4(&inputs, &remuxed, cancel).await?;
+                let subtitles = publish_subtitles(&subtitles, target).await?;
                 let path = target.named("mp4");
                 disk::publish(&remuxed, &path).await?;
-                FinishedStream { path, audio: None }
+                FinishedStream { path, audio: None, subtitles, skipped_subtitles: Vec::new() }
             }
-            None => self.publish(&tracks, &inputs, target).await?,
+            None => self.publish(&tracks, &inputs, &subtitles, target).await?,
         };
-        clean_up(stem).await?;
+        clean_up(target).await?;
         // Until here nobody else may open the parts.
-        drop(tracks);
+        finished.skipped_subtitles = tracks.skipped_subtitles;
         Ok(finished)
     }
 
@@ -141,10 +161,17 @@ impl StreamDownload {
     }
 
     /// Gives the tracks their final names as they came.
-    async fn publish(&self, tracks: &Tracks, inputs: &[Input], target: &Target) -> Result<FinishedStream> {
+    async fn publish(
+        &self,
+        tracks: &Tracks,
+        inputs: &[Input],
+        subtitles: &[Subtitles],
+        target: &Target,
+    ) -> Result<FinishedStream> {
         for input in inputs.iter().filter(|input| input.format == InputFormat::FragmentedMp4) {
             remux::verify_fragments(&input.path, input.expected).await?;
         }
+        let subtitles = publish_subtitles(subtitles, target).await?;
         let path = target.named(extension(tracks.main.kind));
         let audio = tracks.audio.as_ref().map(|audio| Target::audio_of(&path, extension(audio.kind)));
         if let (Some(path), [_, input]) = (&audio, inputs) {
@@ -153,7 +180,7 @@ impl StreamDownload {
         if let [input, ..] = inputs {
             disk::publish(&input.path, &path).await?;
         }
-        Ok(FinishedStream { path, audio })
+        Ok(FinishedStream { path, audio, subtitles, skipped_subtitles: Vec::new() })
     }
 }
 
@@ -190,8 +217,51 @@ fn format(kind: MediaKind) -> InputFormat {
     }
 }
 
+/// Puts subtitles on the timeline of the lecture, one rendition after the other.
+async fn stitched(spools: Vec<Spool>, main: &Track, lecture: &Path, target: &Target) -> Result<Vec<Subtitles>> {
+    let mut subtitles = Vec::new();
+    for spool in spools {
+        let part = beside(&target.subtitle_stem(), &format!(".{}.stitched.part", spool.tag));
+        subtitles.push(spool.stitch(main, lecture, part).await?);
+    }
+    Ok(subtitles)
+}
+
+/// Gives the subtitles their final names, before the lecture gets its own: where that is there, they
+/// are.
+async fn publish_subtitles(subtitles: &[Subtitles], target: &Target) -> Result<Vec<PathBuf>> {
+    let mut published = Vec::new();
+    for subtitles in subtitles {
+        let path = beside(&target.subtitle_stem(), &format!(".{}.vtt", subtitles.tag));
+        disk::publish(&subtitles.part, &path).await?;
+        published.push(path);
+    }
+    Ok(published)
+}
+
+/// The files `<stem>.<tag>.<extension>`, sorted. Only a tag that [`language_tag`] can give.
+fn beside_stem(stem: &Path, extension: &str) -> Vec<PathBuf> {
+    let directory = stem.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = format!("{}.", stem.file_name().unwrap_or_default().to_string_lossy());
+    let is_one = |found: &str| {
+        let tagged = found.strip_prefix(&name).and_then(|rest| rest.split_once('.'));
+        tagged.is_some_and(|(tag, rest)| language_tag(tag) == tag && rest == extension)
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut found: Vec<PathBuf> = names.filter(|name| is_one(name)).map(|name| stem.with_file_name(name)).collect();
+    found.sort();
+    found
+}
+
 /// Removes what was only needed on the way. Missing files are no error.
-async fn clean_up(stem: &Path) -> Result<()> {
+async fn clean_up(target: &Target) -> Result<()> {
+    let stem = target.stem();
+    for extension in SUBTITLE_PARTS {
+        for path in beside_stem(&target.subtitle_stem(), extension) {
+            disk::remove(&path).await?;
+        }
+    }
     for suffix in [".part", ".audio.part", ".remux.part"] {
         let part = beside(stem, suffix);
         // The journal first: without it nobody believes what is left of the part.

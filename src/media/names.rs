@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use sanitise_file_name::{Options, sanitise_with_options};
 use unicode_normalization::UnicodeNormalization;
 
+use crate::hls::{MAX_TAG_BYTES, language_tag};
 use crate::resolver::{Course, Lecture};
 
 #[cfg(test)]
@@ -18,12 +19,11 @@ mod tests;
 const MAX_NAME_BYTES: usize = 255;
 /// Room for what is put behind a name while it grows; the longest in use is `.part.journal`.
 const SUFFIX_BYTES: usize = 16;
-/// Room behind a lecture's stem: an extension (`.audio.mp4`) or a language (`.zh-Hant.vtt`).
-const EXTENSION_BYTES: usize = MAX_LANGUAGE_BYTES + 16;
+/// Room behind a lecture's stem: an extension (`.audio.mp4`) or a language (`.zh-Hant.vtt`, and
+/// `.zh-Hant.subtitles` on the way).
+const EXTENSION_BYTES: usize = MAX_TAG_BYTES + 16;
 /// Room around a course folder: delivery makes `.<name> (Task <id>).hauld-<id>.partial` of it.
 const DELIVERY_BYTES: usize = 72;
-/// Longest language tag that is put into a name (BCP 47 asks implementations for 35).
-const MAX_LANGUAGE_BYTES: usize = 35;
 /// Longest part of an asset's name that is its own, not its lecture's.
 const MAX_ASSET_BYTES: usize = 120;
 
@@ -93,9 +93,7 @@ pub fn plan(course: &Course) -> Vec<LecturePaths> {
 
 fn caption_names(stem: &str, lecture: &Lecture, taken: &mut Taken) -> Vec<String> {
     let name = |language: &str| {
-        let tag: String = language.trim().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let tag = tag.trim_matches('-');
-        let tag = if tag.is_empty() { "und" } else { &tag[..tag.len().min(MAX_LANGUAGE_BYTES)] };
+        let tag = language_tag(language);
         taken.first_free(|copy| match copy {
             1 => format!("{stem}.{tag}.vtt"),
             _ => format!("{stem}.{tag}-{copy}.vtt"),

@@ -30,8 +30,8 @@ async fn json_events_end_with_done_and_do_not_repeat_themselves() {
     let (done, progress) = events.split_last().unwrap();
     let total: usize = published.wire_segments.iter().map(bytes::Bytes::len).sum();
     let path = space.path("out.ts").display().to_string();
-    let expected =
-        json!({"event": "done", "url": format!("{}?…", published.url), "path": path, "bytes_downloaded": total});
+    let expected = json!({"event": "done", "url": format!("{}?…", published.url), "path": path, "bytes_downloaded": total,
+            "subtitles": [], "skipped_subtitles": []});
     assert_eq!(*done, expected);
     assert!(!progress.is_empty() && progress.len() <= 4, "{events:?}");
     for pair in progress.windows(2) {

@@ -24,5 +24,6 @@ mod renewal;
 mod resume;
 mod run;
 mod shapes;
+mod subtitles;
 mod timeline;
 mod tls;

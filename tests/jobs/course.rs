@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::backend::{FINALIZE, check_finalize_signature};
 use crate::support::daemon::{Builder, SECRET, tree};
 use crate::support::media::{self, Container, hashes, hashes_of};
-use crate::support::publish::{Published, SeparateAudio, publish_separate_audio};
+use crate::support::publish::{Published, SeparateAudio, SubtitleRendition, publish_separate_audio, publish_subtitles};
 use crate::support::{Daemon, Fault, Lecture, Manifest, Publish};
 use crate::world::{LIST, World, assert_lines_name_the_task};
 
@@ -26,7 +26,10 @@ fn course(world: &World) -> Course {
     let origin = &world.origin;
     let encrypted = Publish::of(media::ts()).encrypted_by_sequence().media_sequence(7).rotating_keys(3);
     let encrypted = encrypted.in_other_directories().at(origin, "/1");
-    let fragmented = Publish::of(media::fmp4()).encrypted().at(origin, "/2");
+    let segment = |words: &str| format!("WEBVTT\n\n00:01.000 --> 00:02.000\n{words}\n");
+    let subtitles = ["en", "de"].map(|language| SubtitleRendition::new(language, &[segment(language)]));
+    let with_subtitles = publish_subtitles(origin, "/2", &Publish::of(media::fmp4()).encrypted(), &subtitles);
+    let fragmented = with_subtitles.variants[0].clone();
     let video = Publish::of(media::video_only(Container::Ts)).encrypted();
     let audio = Publish::of(media::audio_only(Container::Ts)).encrypted_by_sequence();
     let apart = publish_separate_audio(origin, "/3", &video, &audio);
@@ -43,7 +46,7 @@ fn course(world: &World) -> Course {
             "Getting started",
             [
                 first.caption("de", &url("/de.vtt")).asset("slides.pdf", &url("/slides.pdf")),
-                Lecture::new("Loops").stream(&fragmented.url),
+                Lecture::new("Loops").stream(&with_subtitles.url).caption("EN", &url("/en.vtt")),
             ],
         )
         .section(
@@ -76,6 +79,10 @@ fn assert_plain_files(daemon: &Daemon, course: &Course) {
     assert_eq!(read(daemon, "01 Getting started/001 Welcome _ Hello.en.vtt"), CAPTION.as_bytes());
     let german = CAPTION.replace("Hello", "Grüße");
     assert_eq!(read(daemon, "01 Getting started/001 Welcome _ Hello.de.vtt"), german.as_bytes());
+    // In a language that the catalogue has, its file; in others the stream's.
+    assert_eq!(read(daemon, "01 Getting started/002 Loops.EN.vtt"), CAPTION.as_bytes());
+    let from_stream = "WEBVTT\n\n00:00:01.000 --> 00:00:02.000\nde\n";
+    assert_eq!(read(daemon, "01 Getting started/002 Loops.de.vtt"), from_stream.as_bytes());
     assert_eq!(read(daemon, "01 Getting started/001 Welcome _ Hello - slides.pdf"), b"%PDF-1.4 slides");
     assert_eq!(read(daemon, "02 Going on/002 A file.mp4"), course.file);
     assert_eq!(read(daemon, "02 Going on/003 Exercises - code.zip"), b"PK code");
@@ -93,6 +100,8 @@ async fn without_remuxing_every_byte_is_that_of_the_truth() {
         "01 Getting started/001 Welcome _ Hello.de.vtt",
         "01 Getting started/001 Welcome _ Hello.en.vtt",
         "01 Getting started/001 Welcome _ Hello.ts",
+        "01 Getting started/002 Loops.EN.vtt",
+        "01 Getting started/002 Loops.de.vtt",
         "01 Getting started/002 Loops.mp4",
         "02 Going on/001 Sound apart.audio.ts",
         "02 Going on/001 Sound apart.ts",
@@ -126,6 +135,8 @@ async fn remuxed_lectures_show_and_sound_as_the_truth() {
         "01 Getting started/001 Welcome _ Hello.de.vtt",
         "01 Getting started/001 Welcome _ Hello.en.vtt",
         "01 Getting started/001 Welcome _ Hello.mp4",
+        "01 Getting started/002 Loops.EN.vtt",
+        "01 Getting started/002 Loops.de.vtt",
         "01 Getting started/002 Loops.mp4",
         "02 Going on/001 Sound apart.mp4",
         "02 Going on/002 A file.mp4",

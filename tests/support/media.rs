@@ -39,6 +39,8 @@ pub struct Recipe {
     pub pattern: &'static str,
     /// Of the sine tone, in Hz.
     pub tone: u32,
+    /// Added to every timestamp.
+    pub start_seconds: u32,
 }
 
 impl Default for Recipe {
@@ -52,6 +54,7 @@ impl Default for Recipe {
             seconds: 8,
             pattern: "testsrc2",
             tone: 440,
+            start_seconds: 0,
         }
     }
 }
@@ -165,6 +168,7 @@ fn encode(recipe: &Recipe) -> Stream {
     ffmpeg.args(["-c:v", "libx264", "-profile:v", "baseline", "-preset", "ultrafast", "-pix_fmt", "yuv420p"]);
     ffmpeg.args(["-g", &keyframes, "-keyint_min", &keyframes, "-sc_threshold", "0"]);
     ffmpeg.args(["-c:a", "aac", "-b:a", "64k", "-fflags", "+bitexact", "-flags", "+bitexact"]);
+    ffmpeg.args(["-output_ts_offset", &recipe.start_seconds.to_string()]);
     ffmpeg.args(["-f", "hls", "-hls_time", "1", "-hls_playlist_type", "vod"]);
     match recipe.container {
         Container::Ts => ffmpeg.args(["-hls_segment_filename", "%03d.ts"]),
@@ -284,6 +288,15 @@ pub fn start_seconds(input: impl AsRef<OsStr>) -> HashMap<String, f64> {
         Some((track["codec_type"].as_str()?.to_owned(), start))
     });
     starts.collect()
+}
+
+/// When each picture of a file is shown, in seconds, in that order.
+pub fn picture_times(input: impl AsRef<OsStr>) -> Vec<f64> {
+    let arguments = ["-select_streams", "v:0", "-show_entries", "packet=pts_time", "-of", "csv=p=0"];
+    let text = probe(input.as_ref(), &arguments);
+    let mut times: Vec<f64> = text.lines().filter_map(|line| line.trim_end_matches(',').parse().ok()).collect();
+    times.sort_by(f64::total_cmp);
+    times
 }
 
 /// The kinds of the streams in a file or URL, in their order: `["video", "audio"]`.

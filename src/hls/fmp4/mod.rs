@@ -9,5 +9,6 @@ mod boxes;
 mod fragments;
 mod init;
 
+pub(super) use boxes::{boxes, child, u32_at, u64_at};
 pub use fragments::{DecodeTime, Part, Run, top_level, walk};
-pub use init::{InitTrack, same_tracks};
+pub use init::{InitTrack, same_tracks, tracks};

@@ -2,20 +2,20 @@
 
 use super::time::TIMESTAMP_PERIOD;
 
-/// How far a discontinuity of the playlist may lie before the jump of the timestamps that belongs to
-/// it: EXTINF is rounded, and the rounding adds up.
+/// How far a discontinuity of the playlist may lie before the section that belongs to it: EXTINF is
+/// rounded, and the rounding adds up.
 const TOLERANCE_SECONDS: f64 = 2.0;
 
 /// Timestamps of the main track on the lecture's timeline, where 0 is its first picture or sound.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Clock {
     /// In the order of the lecture; never empty.
-    pieces: Vec<Piece>,
+    sections: Vec<Section>,
 }
 
-/// Between two jumps of the timestamps.
+/// From one discontinuity to the next.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Piece {
+struct Section {
     /// Where it begins in the lecture, in ticks of 90 kHz.
     lecture: i64,
     /// The timestamp there.
@@ -25,23 +25,40 @@ struct Piece {
 impl Clock {
     /// A lecture whose first picture or sound has this timestamp, in ticks of 90 kHz.
     pub fn starting_at(timestamp: i64) -> Clock {
-        Clock { pieces: vec![Piece { lecture: 0, timestamp }] }
+        Clock { sections: vec![Section { lecture: 0, timestamp }] }
     }
 
-    /// From `lecture` on, in ticks, timestamps go on with `timestamp`.
-    pub fn jump(&mut self, lecture: i64, timestamp: i64) {
-        self.pieces.push(Piece { lecture, timestamp });
+    /// The next section begins at `lecture`, in ticks, and its timestamps with `timestamp`; without
+    /// one they go on.
+    pub fn begin_section(&mut self, lecture: i64, timestamp: Option<i64>) {
+        // There is always a last one.
+        let last = self.sections.last().copied().unwrap_or(Section { lecture: 0, timestamp: 0 });
+        let timestamp = timestamp.unwrap_or(last.timestamp + lecture - last.lecture);
+        self.sections.push(Section { lecture, timestamp });
     }
 
-    /// When a timestamp is shown, in ticks: the time that is nearest to `near` of those that its 33
-    /// bits allow. `period_seconds` is where the discontinuity begins that it belongs to.
-    pub fn lecture_ticks(&self, timestamp: i64, period_seconds: f64, near: i64) -> i64 {
-        let begun = |piece: &&Piece| piece.lecture as f64 <= (period_seconds + TOLERANCE_SECONDS) * 90_000.0;
-        // The first begins at 0.
-        let piece = self.pieces.iter().take_while(begun).last().unwrap_or(&self.pieces[0]);
-        let ticks = timestamp - piece.timestamp + piece.lecture;
-        ticks + (near - ticks + TIMESTAMP_PERIOD / 2).div_euclid(TIMESTAMP_PERIOD) * TIMESTAMP_PERIOD
+    /// Number of sections.
+    pub fn sections(&self) -> usize {
+        self.sections.len()
     }
+
+    /// The section that holds after a discontinuity at this time of the playlist.
+    pub fn section_at(&self, seconds: f64) -> usize {
+        let begun = |section: &Section| section.lecture as f64 <= (seconds + TOLERANCE_SECONDS) * 90_000.0;
+        self.sections.partition_point(begun).saturating_sub(1)
+    }
+
+    /// When a timestamp of a section is shown, in ticks: the time that is nearest to `near` of those
+    /// that its 33 bits allow.
+    pub fn lecture_ticks(&self, timestamp: i64, section: usize, near: i64) -> i64 {
+        let section = self.sections[section.min(self.sections.len() - 1)];
+        nearest(timestamp - section.timestamp + section.lecture, near)
+    }
+}
+
+/// `ticks` with so many rounds of the clock more or less that it is nearest to `near`.
+pub fn nearest(ticks: i64, near: i64) -> i64 {
+    ticks + (near - ticks + TIMESTAMP_PERIOD / 2).div_euclid(TIMESTAMP_PERIOD) * TIMESTAMP_PERIOD
 }
 
 #[cfg(test)]
@@ -51,9 +68,10 @@ mod tests {
     #[test]
     fn timestamps_wrap_and_jump() {
         let mut clock = Clock::starting_at(TIMESTAMP_PERIOD - 90_000);
-        clock.jump(60 * 90_000, 126_000);
+        clock.begin_section(60 * 90_000, Some(126_000));
+        clock.begin_section(90 * 90_000, None);
         let seconds = |timestamp: i64, period: f64, near: i64| {
-            clock.lecture_ticks(timestamp, period, near * 90_000) as f64 / 90_000.0
+            clock.lecture_ticks(timestamp, clock.section_at(period), near * 90_000) as f64 / 90_000.0
         };
         for (timestamp, period, near, expected) in [
             (TIMESTAMP_PERIOD - 90_000, 0.0, 0, 0.0),
@@ -66,6 +84,8 @@ mod tests {
             (126_000 + 900_000, 59.9, 70, 70.0),
             (126_000 + 900_000, 58.1, 70, 70.0),
             (59 * 90_000, 57.0, 50, 60.0),
+            (126_000 + 2_700_000, 90.0, 90, 90.0),
+            (126_000 + 3_600_000, 1e9, 90, 100.0),
         ] {
             assert_eq!(seconds(timestamp, period, near), expected, "{timestamp} {period} {near}");
         }

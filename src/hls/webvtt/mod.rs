@@ -13,7 +13,7 @@ mod time;
 #[cfg(test)]
 mod tests;
 
-pub use clock::Clock;
+pub use clock::{Clock, nearest};
 pub use stitch::{SegmentText, Stitched, stitch};
 
 /// Most cues, comments and definitions of one rendition: a lecture of three hours has some 5,000.

@@ -77,8 +77,10 @@ struct Stitching {
     segments: usize,
     /// Whether any segment had a timestamp map.
     has_map: bool,
-    /// Where the last discontinuity begins, in seconds.
-    period_seconds: f64,
+    /// Of the clock: the one that holds now.
+    section: usize,
+    /// As many discontinuities as the main track has: they belong together by their number.
+    by_number: bool,
     diagnostics: Diagnostics,
 }
 
@@ -93,7 +95,9 @@ struct Occurrence {
 
 impl Stitching {
     fn of(segments: &[SegmentText], clock: Option<&Clock>) -> Result<Stitching> {
-        let mut stitching = Stitching { clock: clock.cloned(), ..Stitching::default() };
+        let sections = 1 + segments.iter().skip(1).filter(|segment| segment.discontinuity).count();
+        let by_number = clock.is_some_and(|clock| clock.sections() == sections);
+        let mut stitching = Stitching { clock: clock.cloned(), by_number, ..Stitching::default() };
         for text in segments {
             let place = || format!("segment {}", text.sequence);
             let segment = segment::parse(text.bytes).at(place)?;
@@ -107,11 +111,12 @@ impl Stitching {
         if self.segments == 0 {
             (self.text.title, self.text.header) = (title, header);
         }
+        if text.discontinuity && self.segments > 0 {
+            let by_time = self.clock.as_ref().map_or(0, |clock| clock.section_at(text.start_seconds));
+            self.section = if self.by_number { self.section + 1 } else { by_time };
+        }
         self.segments += 1;
         self.has_map |= map.is_some();
-        if text.discontinuity {
-            self.period_seconds = text.start_seconds;
-        }
         self.diagnostics.add(&format!("segment {}", text.sequence), diagnostics);
         for definition in definitions {
             if self.seen_blocks.insert(definition.clone()) {
@@ -159,7 +164,7 @@ impl Stitching {
         let first = items.iter().find_map(Item::as_cue).map_or(map.local, |cue| cue.start).ticks();
         let timestamp = map.mpegts + first - map.local.ticks();
         let near = Time::from_seconds(start_seconds).ticks();
-        milliseconds(clock.lecture_ticks(timestamp, self.period_seconds, near) - first)
+        milliseconds(clock.lecture_ticks(timestamp, self.section, near) - first)
     }
 
     /// Whether a cue that begins here may have been cut in two: it is the first of its segment, at

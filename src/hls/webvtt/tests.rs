@@ -118,8 +118,8 @@ fn without_a_clock_the_first_map_is_the_beginning() {
 #[test]
 fn maps_change_at_discontinuities() {
     let mut clock = Clock::starting_at(START);
-    clock.jump(90_000 * 10, 126_000);
-    clock.jump(90_000 * 20 + 9_000, PERIOD - 90_000);
+    clock.begin_section(90_000 * 10, Some(126_000));
+    clock.begin_section(90_000 * 20 + 9_000, Some(PERIOD - 90_000));
     let segments = [
         plain("00:01.000 --> 00:02.000\nA\n\n00:09.000 --> 00:10.000\nSame"),
         "!".to_owned()
@@ -128,6 +128,14 @@ fn maps_change_at_discontinuities() {
     ];
     let stitched = try_stitch(&segments, Some(&clock)).unwrap();
     assert_eq!(cues(&stitched), "01.000-02.000 A | 09.000-12.000 Same | 15.000-16.000 B | 23.100-24.100 C");
+    // By their number, however badly the playlist rounds; by time where the numbers differ.
+    let mut clock = Clock::starting_at(START);
+    clock.begin_section(90_000 * 16, Some(126_000));
+    let late = "!".to_owned() + &mapped("MPEGTS:126000,LOCAL:00:00.000", "00:01.000 --> 00:02.000\nB");
+    assert_eq!(cues(&try_stitch(&[plain(""), late.clone()], Some(&clock)).unwrap()), "17.000-18.000 B");
+    clock.begin_section(90_000 * 50, Some(0));
+    let stitched = try_stitch(&[plain(""), plain(""), late], Some(&clock)).unwrap();
+    assert_eq!(cues(&stitched), "17.000-18.000 B");
 }
 
 #[test]

@@ -11,7 +11,9 @@ use cbc::cipher::{BlockModeEncrypt, KeyIvInit};
 use super::media::{self, Container, Stream};
 use super::origin::{Origin, Reply};
 
-pub use multivariant::{Master, SeparateAudio, publish_master, publish_separate_audio};
+pub use multivariant::{
+    Master, SeparateAudio, SubtitleRendition, publish_master, publish_separate_audio, publish_subtitles,
+};
 
 /// What is on the origin now, and what a download of it must give.
 #[derive(Debug, Clone)]

@@ -64,6 +64,52 @@ pub fn publish_separate_audio(origin: &Origin, base: &str, video: &Publish, audi
     SeparateAudio { url: origin.url(&path), path, video: published_video, audio: published_audio }
 }
 
+/// A subtitle rendition to publish.
+#[derive(Debug, Clone)]
+pub struct SubtitleRendition {
+    /// Of its EXT-X-MEDIA: `NAME="English",LANGUAGE="en"`.
+    pub attributes: String,
+    /// WebVTT.
+    pub segments: Vec<String>,
+    /// Lines before the first segment: a key.
+    pub before: String,
+}
+
+impl SubtitleRendition {
+    /// In the clear, under this language.
+    pub fn new(language: &str, segments: &[String]) -> SubtitleRendition {
+        let attributes = format!("NAME=\"{language}\",LANGUAGE=\"{language}\"");
+        SubtitleRendition { attributes, segments: segments.to_vec(), before: String::new() }
+    }
+}
+
+/// A multivariant playlist with one variant and its subtitles, in segments of one second:
+/// `<base>/subtitles0/seg0.vtt`, …
+pub fn publish_subtitles(origin: &Origin, base: &str, video: &Publish, subtitles: &[SubtitleRendition]) -> Master {
+    let published = video.at(origin, &format!("{base}/video"));
+    let mut text = String::from("#EXTM3U\n");
+    for (number, SubtitleRendition { attributes, segments, before }) in subtitles.iter().enumerate() {
+        let directory = format!("{base}/subtitles{number}");
+        let mut playlist = format!("#EXTM3U\n#EXT-X-TARGETDURATION:1\n{before}");
+        for (index, segment) in segments.iter().enumerate() {
+            origin.put(&format!("{directory}/seg{index}.vtt"), segment.clone());
+            if video.stream.discontinuities.contains(&index) {
+                playlist.push_str("#EXT-X-DISCONTINUITY\n");
+            }
+            playlist.push_str(&format!("#EXTINF:1,\nseg{index}.vtt\n"));
+        }
+        origin.put(&format!("{directory}/index.m3u8"), playlist + "#EXT-X-ENDLIST\n");
+        let uri = format!("subtitles{number}/index.m3u8");
+        text.push_str(&format!("#EXT-X-MEDIA:TYPE=SUBTITLES,GROUP-ID=\"subs\",{attributes},URI=\"{uri}\"\n"));
+    }
+    let relative = published.playlist_path.strip_prefix(&format!("{base}/")).expect("published below the base");
+    let bandwidth = bandwidth(&video.stream);
+    text.push_str(&format!("#EXT-X-STREAM-INF:BANDWIDTH={bandwidth},SUBTITLES=\"subs\"\n{relative}\n"));
+    let path = format!("{base}/master.m3u8");
+    origin.put(&path, text);
+    Master { url: origin.url(&path), path, variants: vec![published] }
+}
+
 /// The highest bit rate of a segment, in bits per second.
 fn bandwidth(stream: &Stream) -> u64 {
     let rates = stream.segments.iter().zip(&stream.durations);
