@@ -3,7 +3,7 @@
 //! passes through.
 
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::MmapMut;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,9 +35,12 @@ struct Inner {
 #[derive(Default)]
 struct Spare {
     memory: Vec<MmapMut>,
-    /// Blocks that are in use.
-    used: usize,
+    /// Tracks that are being downloaded.
+    users: usize,
 }
+
+/// As long as somebody has one, memory that comes back is kept for the next block.
+pub struct Use(Budget);
 
 impl Budget {
     /// A budget of `bytes`, at least two blocks.
@@ -51,6 +54,17 @@ impl Budget {
             spare: Mutex::default(),
             metrics,
         }))
+    }
+
+    /// Somebody begins to download.
+    pub fn begin(&self) -> Use {
+        self.spare().users += 1;
+        Use(self.clone())
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Spare> {
+        // Every change under the lock is a single step, so a poisoned state is still a whole one.
+        self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for an empty block. The head of a file also gets one of those that are kept for
@@ -83,11 +97,7 @@ impl Budget {
     fn take(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Block> {
         let inner = &self.0;
         // cannot be none: the semaphores are never closed. Were they, the block would go uncounted.
-        let memory = {
-            let mut spare = inner.spare.lock().unwrap_or_else(PoisonError::into_inner);
-            spare.used += 1;
-            spare.memory.pop()
-        };
+        let memory = self.spare().memory.pop();
         inner.metrics.buffer_used_bytes.inc_by(BLOCK_BYTES as i64);
         let mut block = Block { memory, length: 0, budget: self.clone(), _permit: permit };
         if block.memory.is_none() {
@@ -144,13 +154,20 @@ impl Drop for Block {
     fn drop(&mut self) {
         let inner = &self.budget.0;
         inner.metrics.buffer_used_bytes.dec_by(BLOCK_BYTES as i64);
-        let mut spare = inner.spare.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.used -= 1;
-        spare.memory.extend(self.memory.take());
-        if spare.used == 0 {
+        let mut spare = self.budget.spare();
+        if spare.users > 0 {
+            spare.memory.extend(self.memory.take());
+        }
+    }
+}
+
+impl Drop for Use {
+    fn drop(&mut self) {
+        let mut spare = self.0.spare();
+        spare.users -= 1;
+        if spare.users == 0 {
             // Nobody downloads: the system gets it back.
-            spare.memory.clear();
-            spare.memory.shrink_to_fit();
+            spare.memory = Vec::new();
         }
     }
 }
@@ -171,6 +188,7 @@ mod tests {
         let budget = Budget::new(8 * BLOCK_BYTES, metrics.clone());
         let (head, receiver) = watch::channel(0);
         let (mut first, mut second) = (Turn::new(receiver.clone(), 0), Turn::new(receiver, 1));
+        let begun = budget.begin();
         let mut blocks = Vec::new();
         for _ in 0..7 {
             blocks.push(budget.block(&mut second).await.unwrap());
@@ -190,7 +208,9 @@ mod tests {
         assert_eq!(used(&metrics), 7);
         drop(blocks);
         assert_eq!(used(&metrics), 0);
-        assert!(budget.0.spare.lock().unwrap().memory.is_empty(), "an idle process keeps no memory");
+        assert_eq!(budget.spare().memory.len(), 8, "it is used again");
+        drop(begun);
+        assert!(budget.spare().memory.is_empty(), "an idle process keeps no memory");
     }
 
     #[tokio::test]

@@ -57,6 +57,7 @@ pub async fn download(
     bounds: &Bounds,
     one_format: bool,
 ) -> Result<Whole> {
+    let _memory = fetcher.budget.begin();
     let mut sink = Sink::open(part, fingerprint).await?;
     if sink.next() > 0 && fetcher.kind.get().is_none() {
         // The rest must be of the kind that is there.
