@@ -1,11 +1,11 @@
 //! One unit from its URL into its slot: request, checks, decryption, another try, another address.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RANGE};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 
 use super::allowance::Allowance;
 use super::body::Body;
@@ -37,8 +37,8 @@ pub struct Fetcher {
     /// What is missing after a second try may be missing.
     pub allow_gaps: bool,
     pub keys: KeyRing,
-    /// What the units of the track are, told by the first that came.
-    pub kind: OnceLock<MediaKind>,
+    /// What the units of the track are, told by the head of the file.
+    pub kind: SetOnce<MediaKind>,
     /// Of subtitles: how many bytes may still come. The end of each unit is marked in the part.
     pub text: Option<AtomicU64>,
     pub metrics: Arc<Metrics>,

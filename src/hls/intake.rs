@@ -1,10 +1,10 @@
 //! A unit's bytes on their way from the wire into its slot: gzip undone, decrypted, inspected.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
+use tokio::sync::SetOnce;
 
 use super::assemble::Assembler;
 use super::buffer::{BLOCK_BYTES, Block, Budget};
@@ -29,8 +29,8 @@ const _: () = assert!(BLOCK_BYTES - 16 >= PREFIX_WINDOW && PREFIX_WINDOW > SNIFF
 /// Takes in one unit, from the first byte to the last.
 pub struct Intake<'a> {
     unit: &'a Unit,
-    /// What the units of the track are, told by the first that came.
-    kind: &'a OnceLock<MediaKind>,
+    /// What the units of the track are, told by the head of the file.
+    kind: &'a SetOnce<MediaKind>,
     budget: &'a Budget,
     slot: &'a Slot,
     turn: &'a mut Turn,
@@ -57,7 +57,7 @@ impl<'a> Intake<'a> {
         unit: &'a Unit,
         encoding: Encoding,
         decryptor: Option<Decryptor>,
-        kind: &'a OnceLock<MediaKind>,
+        kind: &'a SetOnce<MediaKind>,
         budget: &'a Budget,
         slot: &'a Slot,
         turn: &'a mut Turn,
@@ -148,7 +148,7 @@ impl<'a> Intake<'a> {
     }
 
     async fn hand_over(&mut self, mut block: Block, is_last: bool) -> Result<()> {
-        self.look(&mut block, is_last)?;
+        self.look(&mut block, is_last).await?;
         self.count(block.len() as u64)?;
         if !block.is_empty() {
             self.slot.hand_over(block, self.turn).await;
@@ -157,7 +157,7 @@ impl<'a> Intake<'a> {
     }
 
     /// Looks at the next block: at the first one, is it media, and of the track's kind?
-    fn look(&mut self, block: &mut Block, is_last: bool) -> Result<()> {
+    async fn look(&mut self, block: &mut Block, is_last: bool) -> Result<()> {
         let inspection = match &mut self.inspection {
             Some(inspection) => inspection,
             None => {
@@ -166,7 +166,7 @@ impl<'a> Intake<'a> {
                     block.cut_front(length);
                 }
                 let kind = MediaKind::of(&block[..block.len().min(SNIFF_BYTES)])?;
-                let expected = *self.kind.get_or_init(|| kind);
+                let expected = self.expected(kind).await;
                 if kind != expected {
                     let message = format!("{kind:?} came where the track is {expected:?}");
                     return Err(Failure::new(FailureKind::SegmentInvalid, message));
@@ -185,6 +185,19 @@ impl<'a> Intake<'a> {
         let too_large =
             |_| Failure::new(FailureKind::BodyTooLarge, format!("more than {MAX_BYTES} bytes of subtitles"));
         taken.map(drop).map_err(too_large)
+    }
+
+    /// The track's kind, which the head of the file tells: whoever comes before it waits, or a stray
+    /// page in the middle would decide what all the others are. `kind` is that of this unit.
+    async fn expected(&mut self, kind: MediaKind) -> MediaKind {
+        tokio::select! {
+            biased;
+            known = self.kind.wait() => return *known,
+            () = self.turn.come() => {}
+        }
+        // An error says that it has been told meanwhile.
+        let _ = self.kind.set(kind);
+        self.kind.get().copied().unwrap_or(kind)
     }
 
     /// Ends the unit, and says what is in it.
@@ -206,7 +219,7 @@ impl<'a> Intake<'a> {
         let kind = self.kind.get().copied().or_else(|| MediaKind::of(&block[..block.len().min(SNIFF_BYTES)]).ok());
         let unpadded = whole_packets && kind == Some(MediaKind::TransportStream);
         self.assembler.finish(&mut block, unpadded)?;
-        self.look(&mut block, true)?;
+        self.look(&mut block, true).await?;
         self.count(block.len() as u64)?;
         let facts = self.inspection.take().map(Inspection::finish).transpose()?.unwrap_or_default();
         if self.text.is_some() {

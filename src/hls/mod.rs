@@ -38,11 +38,11 @@ pub mod webvtt;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SetOnce};
 use url::Url;
 
 use crate::config::Config;
@@ -276,10 +276,11 @@ impl Engine {
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
         let kind = match () {
-            () if is_text => OnceLock::from(MediaKind::WebVtt),
-            () if is_fragmented_mp4 => OnceLock::from(MediaKind::FragmentedMp4),
-            () => OnceLock::new(),
+            () if is_text => Some(MediaKind::WebVtt),
+            () if is_fragmented_mp4 => Some(MediaKind::FragmentedMp4),
+            () => None,
         };
+        let kind = SetOnce::new_with(kind);
         let fetcher = Arc::new(Fetcher {
             client: self.loader.client.clone(),
             hosts: self.loader.hosts.clone(),

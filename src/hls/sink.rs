@@ -91,19 +91,30 @@ impl Sink {
         self.offset = self.committed.offset;
     }
 
-    /// Appends blocks, with which `units` units end: the last of them where the blocks end.
+    /// Appends blocks. A unit ends behind each of the first `ends` blocks, given as counts; the
+    /// last unit ends where the blocks do, or goes on when there are no ends.
     ///
     /// # Errors
-    /// `disk_full`, `disk_failed`.
-    pub async fn write(&mut self, blocks: Vec<Block>, units: usize) -> Result<()> {
+    /// `disk_full`, `disk_failed`. Units that were written before that are recorded.
+    pub async fn write(&mut self, blocks: Vec<Block>, ends: Vec<usize>) -> Result<()> {
         let inner = self.inner.clone();
         let start = self.offset;
-        let end = start + blocks.iter().map(|block| block.len() as u64).sum::<u64>();
-        let position = (units > 0).then_some(Position { next: self.committed.next + units, offset: end });
-        let sync = units > 0 && self.last_sync.elapsed() >= SYNC_EVERY;
+        let before = self.committed;
+        let length = |blocks: &[Block]| blocks.iter().map(|block| block.len() as u64).sum::<u64>();
+        let end = start + length(&blocks);
+        let position = (!ends.is_empty()).then_some(Position { next: before.next + ends.len(), offset: end });
+        let sync = position.is_some() && self.last_sync.elapsed() >= SYNC_EVERY;
         blocking(move || {
             let failed = |error| Failure::disk(format_args!("writing {}", inner.path.display()), error);
-            write_all_at(&inner.file, &blocks, start).map_err(failed)?;
+            let mut at = start;
+            if let Err(error) = write_all_at(&inner.file, &blocks, &mut at) {
+                let offsets = ends.iter().map(|count| start + length(&blocks[..*count]));
+                let whole = offsets.zip(before.next + 1..).take_while(|(offset, _)| *offset <= at).last();
+                if let Some((offset, next)) = whole {
+                    inner.journal.record(Position { next, offset }).map_err(failed)?;
+                }
+                return Err(failed(error));
+            }
             drop(blocks);
             if let Some(position) = position {
                 inner.journal.record(position).map_err(failed)?;
@@ -175,16 +186,16 @@ impl Sink {
     }
 }
 
-/// Writes all blocks, several in one call.
-fn write_all_at(file: &File, blocks: &[Block], mut at: u64) -> std::io::Result<()> {
+/// Writes all blocks at `at`, several in one call, and moves it to where it got.
+fn write_all_at(file: &File, blocks: &[Block], at: &mut u64) -> std::io::Result<()> {
     let mut slices: Vec<IoSlice> = blocks.iter().map(|block| IoSlice::new(block)).collect();
     let mut rest = &mut slices[..];
     while !rest.is_empty() {
         let count = rest.len().min(MAX_SLICES);
-        match rustix::io::pwritev(file, &rest[..count], at) {
+        match rustix::io::pwritev(file, &rest[..count], *at) {
             Ok(0) if rest.iter().any(|slice| !slice.is_empty()) => return Err(std::io::ErrorKind::WriteZero.into()),
             Ok(written) => {
-                at += written as u64;
+                *at += written as u64;
                 IoSlice::advance_slices(&mut rest, written);
             }
             Err(rustix::io::Errno::INTR) => {}
@@ -252,16 +263,16 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let part = directory.path().join("a.part");
         let mut sink = Sink::open(&part, "f".into()).await.unwrap();
-        sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
-        sink.write(blocks(&budget, b"tw").await, 0).await.unwrap();
+        sink.write(blocks(&budget, b"one").await, vec![3]).await.unwrap();
+        sink.write(blocks(&budget, b"tw").await, vec![]).await.unwrap();
         drop(sink);
         assert_eq!(std::fs::read(&part).unwrap(), b"onetw");
         let mut sink = Sink::open(&part, "f".into()).await.unwrap();
         assert_eq!((sink.next(), sink.offset()), (1, 3));
         assert_eq!(std::fs::read(&part).unwrap(), b"one");
-        sink.write(blocks(&budget, b"long and wrong").await, 0).await.unwrap();
+        sink.write(blocks(&budget, b"long and wrong").await, vec![]).await.unwrap();
         sink.start_over();
-        sink.write(blocks(&budget, b"two").await, 1).await.unwrap();
+        sink.write(blocks(&budget, b"two").await, vec![3]).await.unwrap();
         sink.finish().await.unwrap();
         assert_eq!(std::fs::read(&part).unwrap(), b"onetwo");
         let other = Sink::open(&part, "other plan".into()).await.unwrap();
@@ -275,12 +286,12 @@ mod tests {
         let part = directory.path().join("a.part");
         let mut sink = Sink::open(&part, first.into()).await.unwrap();
         for _ in 0..next {
-            sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
+            sink.write(blocks(&budget, b"one").await, vec![3]).await.unwrap();
         }
         sink.inner.journal.record_durable(Position { next, offset: 3 * next as u64 }).unwrap();
         drop(sink);
         let mut sink = Sink::open(&part, second.into()).await.unwrap();
-        sink.write(blocks(&budget, &[b'2'; 13]).await, 0).await.unwrap();
+        sink.write(blocks(&budget, &[b'2'; 13]).await, vec![]).await.unwrap();
         drop(sink);
         (directory, part)
     }
@@ -299,7 +310,7 @@ mod tests {
         std::fs::remove_file(&part).unwrap();
         let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
         assert_eq!(sink.next(), 0);
-        sink.write(blocks(&budget, &[b'x'; 13]).await, 0).await.unwrap();
+        sink.write(blocks(&budget, &[b'x'; 13]).await, vec![]).await.unwrap();
         drop(sink);
         assert_eq!(Sink::open(&part, "plan".into()).await.unwrap().next(), 0);
     }
@@ -310,7 +321,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (part, whole) = (directory.path().join("a.part"), directory.path().join("a.ts"));
         let mut sink = Sink::open(&part, "plan".into()).await.unwrap();
-        sink.write(blocks(&budget, b"one").await, 1).await.unwrap();
+        sink.write(blocks(&budget, b"one").await, vec![3]).await.unwrap();
         let lock = sink.finish().await.unwrap();
         let second = tokio::spawn({
             let part = part.clone();

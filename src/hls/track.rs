@@ -62,7 +62,8 @@ pub async fn download(
     if sink.next() > 0 && fetcher.kind.get().is_none() {
         // The rest must be of the kind that is there.
         let kind = sink::kind_of(part).await?;
-        fetcher.kind.get_or_init(|| kind);
+        // cannot be told already: nobody else has begun.
+        let _ = fetcher.kind.set(kind);
     }
     let mut format = one_format.then(Facts::default);
     if let Some(first) = format.as_mut().filter(|_| sink.next() > 0)
@@ -211,7 +212,7 @@ async fn append(
         // What stands before a change is written all the same.
         let mut changed = Ok(());
         let mut blocks = arrival.blocks;
-        let mut units = usize::from(is_complete);
+        let mut ends = if is_complete { vec![blocks.len()] } else { Vec::new() };
         let mut next = None;
         while is_complete && blocks.len() < BATCH_BLOCKS {
             next = arrivals.try_recv().ok();
@@ -226,11 +227,12 @@ async fn append(
                 break;
             }
             blocks.extend(whole);
-            units += 1;
+            ends.push(blocks.len());
             next = None;
         }
         let written: usize = blocks.iter().map(|block| block.len()).sum();
-        sink.write(blocks, units).await?;
+        let units = ends.len();
+        sink.write(blocks, ends).await?;
         fetcher.metrics.written_bytes.inc_by(written as u64);
         complete(fetcher, units);
         changed?;
@@ -279,7 +281,7 @@ async fn same_map(slot: &Slot, sink: &mut Sink) -> Result<()> {
             Some(Ok(_)) => {
                 let first = sink.start(MAP_LIMIT.min(sink.offset() as usize)).await?;
                 fmp4::same_tracks(&first, &bytes).at(|| "the initialization section changes on the way")?;
-                return sink.write(Vec::new(), 1).await;
+                return sink.write(Vec::new(), vec![0]).await;
             }
         }
     }
