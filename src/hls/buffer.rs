@@ -5,7 +5,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use memmap2::MmapMut;
+use memmap2::{MmapMut, MmapOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::slot::Turn;
@@ -101,7 +101,8 @@ impl Budget {
         inner.metrics.buffer_used_bytes.inc_by(BLOCK_BYTES as i64);
         let mut block = Block { memory, length: 0, budget: self.clone(), _permit: permit };
         if block.memory.is_none() {
-            let mapped = MmapMut::map_anon(BLOCK_BYTES);
+            // All pages at once: one by one, as they are written to, costs several times as much.
+            let mapped = MmapOptions::new().len(BLOCK_BYTES).populate().map_anon();
             block.memory = Some(mapped.map_err(|error| Failure::disk("taking memory for a segment", error))?);
         }
         Ok(block)

@@ -11,13 +11,11 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use hyper::{Request, StatusCode};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_platform_verifier::BuilderVerifierExt;
 use url::Url;
 
+use super::connector::Connector;
 use super::{Collector, POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown};
 use crate::config::HttpSettings;
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -29,7 +27,7 @@ const READ_BYTES: usize = 128 * 1024;
 /// Asks for playlists, keys and segments; cheap to clone.
 #[derive(Clone)]
 pub struct MediaClient {
-    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    client: Client<Connector, Empty<Bytes>>,
     user_agent: HeaderValue,
     idle_timeout: Duration,
 }
@@ -50,25 +48,16 @@ impl MediaClient {
     /// Builds the client.
     ///
     /// # Errors
-    /// `internal` when the TLS roots of the host cannot be loaded.
+    /// `internal` when the User-Agent is not fit for a header.
     pub fn new(settings: &HttpSettings) -> Result<MediaClient> {
-        super::install_crypto_provider();
-        let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}"))
-        };
-        let tls = rustls::ClientConfig::builder().with_platform_verifier().map_err(|error| failed(&error))?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(settings.connect_timeout));
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(tls.with_no_client_auth()).https_or_http().enable_http1();
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_buf_size(READ_BYTES)
-            .build(connector.wrap_connector(tcp));
-        let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| failed(&error))?;
+            .build(Connector::new(settings.connect_timeout));
+        let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| {
+            Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: http.user_agent: {error}"))
+        })?;
         Ok(MediaClient { client, user_agent, idle_timeout: settings.idle_timeout })
     }
 

@@ -1,5 +1,6 @@
 //! The one client builder, and the one translation from HTTP trouble to failure kinds.
 
+mod connector;
 mod cookies;
 mod encoding;
 mod headers;
