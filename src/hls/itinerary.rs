@@ -129,11 +129,13 @@ impl Itinerary {
         };
         let plan = Plan::new(playlist, self.loader.settings.allow_gaps).at(|| shown(&url))?;
         // Not longer: nothing new, or an older copy out of a cache.
-        making.stale = plan.len() <= edition.plan.len() && !plan.is_complete();
+        let is_complete = plan.is_complete();
+        making.stale = plan.len() <= edition.plan.len() && !is_complete;
         if !making.stale {
             edition.plan.continued_by(&plan, 0).at(|| shown(&url))?;
             self.adopt(plan, edition.headers.clone());
-        } else if Instant::now() >= deadline {
+        }
+        if !is_complete && Instant::now() >= deadline {
             let seconds = self.loader.live.max.as_secs();
             let message = format!("{}: the event has not ended within {seconds} s", shown(&url));
             return Err(Failure::new(FailureKind::EventNotEnded, message));
