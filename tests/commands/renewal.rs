@@ -204,6 +204,22 @@ fn an_event_that_does_not_end_is_gone_on_with_later() {
 }
 
 #[test]
+fn an_event_that_still_grows_is_not_followed_for_ever() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::synthetic(30, 3000)).at(&origin, "/x");
+    let looks = Mutex::new(1);
+    origin.answer("/x/event.m3u8", move |request| {
+        let mut looks = looks.lock().unwrap();
+        *looks += 1;
+        Reply::of(&request.path, event(&published, (*looks).min(30), false))
+    });
+    let url = origin.url("/x/event.m3u8");
+    let ended = run(&mut space.fetch(&url, "out.ts", &["--set", "live.max_seconds=1"]));
+    ended.failed("growing", "event_not_ended", &["within 1 s", &url]);
+    assert!(origin.count("/x/event.m3u8") <= 4, "{} looks in a second", origin.count("/x/event.m3u8"));
+}
+
+#[test]
 fn an_event_that_changes_is_no_event() {
     let (origin, space) = (Origin::start(), Workspace::new());
     let published = Publish::of(&media::synthetic(4, 3000)).at(&origin, "/x");
