@@ -5,7 +5,7 @@
 //! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
 //! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
 //! what it should be?) with `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
-//! and `journal` (the file). Subtitles go the same way; then `subtitles` and `webvtt` make one text of
+//! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go the same way; then `subtitles` and `webvtt` make one text of
 //! them, on the timeline that `timestamps` finds in the main track.
 
 mod allowance;
