@@ -4,9 +4,10 @@
 //! fetch and how to decrypt it), `itinerary` (where to get the rest of it) → `track` (fetch side by
 //! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
 //! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
-//! what it should be?) with `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
-//! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go the same way; then `subtitles` and `webvtt` make one text of
-//! them, on the timeline that `timestamps` finds in the main track.
+//! what it should be?) with `sniff`, `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
+//! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go
+//! the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`
+//! finds in the main track.
 
 mod allowance;
 mod assemble;
