@@ -6,8 +6,8 @@
 //! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
 //! what it should be?) with `sniff`, `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
 //! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go
-//! the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`
-//! finds in the main track.
+//! the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`,
+//! with `id3` for packed audio, finds in the main track.
 
 mod allowance;
 mod assemble;
@@ -18,6 +18,7 @@ mod fetch;
 pub mod fmp4;
 mod fragment;
 mod hosts;
+pub mod id3;
 mod inspection;
 mod intake;
 mod itinerary;

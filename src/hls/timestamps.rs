@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use super::fmp4::{boxes, child, tracks, u32_at, u64_at};
+use super::id3;
 use super::sniff::MediaKind;
 use super::transport::{Inspector, PACKET};
 
@@ -16,8 +17,6 @@ const WINDOW_BYTES: u64 = 2 << 20;
 const CLOCK_HZ: i64 = 90_000;
 /// 33 bits.
 const TIMESTAMP_MASK: i64 = (1 << 33) - 1;
-/// The owner of the ID3 tag that tells when packed audio begins (RFC 8216 §3.4).
-const AUDIO_TIMESTAMP: &[u8] = b"com.apple.streaming.transportStreamTimestamp\0";
 
 /// The earliest timestamp of picture or sound in these bytes of a part, where a segment begins; in
 /// ticks of 90 kHz. That of the first is what is at 0 in a remuxed file. `None` when there is none to
@@ -31,7 +30,7 @@ pub fn first(file: &File, kind: MediaKind, bytes: Range<u64>) -> io::Result<Opti
         MediaKind::TransportStream => of_transport_stream(&start),
         MediaKind::FragmentedMp4 if bytes.start == 0 => of_fragments(&start, &start),
         MediaKind::FragmentedMp4 => of_fragments(&read(file, &(0..bytes.start))?, &start),
-        MediaKind::PackedAudio => of_packed_audio(&start),
+        MediaKind::PackedAudio => id3::timestamp(&start).map(|ticks| ticks as i64),
         MediaKind::WebVtt => None,
     })
 }
@@ -71,26 +70,4 @@ fn of_fragments(initialization: &[u8], segment: &[u8]) -> Option<i64> {
     });
     // So that everything that is computed with it stays small.
     times.min().map(|ticks| ticks & TIMESTAMP_MASK)
-}
-
-/// The ID3 tag in front of packed audio: 33 bits, big-endian (RFC 8216 §3.4).
-fn of_packed_audio(bytes: &[u8]) -> Option<i64> {
-    let tag = bytes.get(..bytes.len().min(4096)).filter(|tag| tag.starts_with(b"ID3"))?;
-    let at = tag.windows(AUDIO_TIMESTAMP.len()).position(|window| window == AUDIO_TIMESTAMP)?;
-    let value = tag.get(at + AUDIO_TIMESTAMP.len()..)?.first_chunk()?;
-    Some(i64::from_be_bytes(*value) & TIMESTAMP_MASK)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn packed_audio_says_it_in_its_tag() {
-        let tag =
-            |value: i64| [b"ID3\x04\0\0\0\0\0\x3fPRIV\0\0\0\x35\0\0", AUDIO_TIMESTAMP, &value.to_be_bytes()].concat();
-        assert_eq!(of_packed_audio(&tag(900_000)), Some(900_000));
-        assert_eq!(of_packed_audio(&tag(900_000)[..60]), None);
-        assert_eq!(of_packed_audio(b"\xff\xf1"), None);
-    }
 }

@@ -7,9 +7,8 @@ use std::path::Path;
 
 use super::{CLOCK, Section, Span};
 use crate::failure::{Failure, Result};
+use crate::hls::id3;
 
-/// Who owns the PRIV frame; 8 bytes follow behind a zero.
-const OWNER: &[u8] = b"com.apple.streaming.transportStreamTimestamp\0";
 /// How far into a tag is looked: pictures stand behind, if there are any.
 const TAG_BYTES: usize = 64 << 10;
 /// Bytes that are read at once.
@@ -27,11 +26,7 @@ const BLOCK_SAMPLES: f64 = 1024.0;
 
 /// The timestamp in the tag at the head of `bytes`, in seconds.
 pub fn timestamp(bytes: &[u8]) -> Option<f64> {
-    let tag = bytes.get(..tag_length(bytes)?.min(bytes.len()))?;
-    let at = tag.windows(OWNER.len()).position(|window| window == OWNER)? + OWNER.len();
-    let raw = u64::from_be_bytes(*tag.get(at..)?.first_chunk()?);
-    // Of 64 bits the upper 31 must be zero (RFC 8216 §3.4).
-    (raw < 1 << 33).then_some(raw as f64 / CLOCK)
+    id3::timestamp(bytes).map(|ticks| ticks as f64 / CLOCK)
 }
 
 /// The timestamp at the beginning of a file, in seconds; `None` where there is none.
@@ -72,7 +67,7 @@ fn adts_seconds(file: &File, begin: u64, end: u64) -> Result<f64> {
         }
         let head = &buffer[(at - buffer_at) as usize..];
         let step = match *head {
-            [b'I', b'D', b'3', ..] => tag_length(head).unwrap_or(0) as u64,
+            [b'I', b'D', b'3', ..] => id3::tag_length(head).unwrap_or(0) as u64,
             [0xff, b, c, d, e, f, g, ..] if b & 0xf6 == 0xf0 => {
                 let rate = RATES.get(usize::from(c >> 2 & 0x0f)).copied().unwrap_or(f64::INFINITY);
                 seconds += BLOCK_SAMPLES * f64::from((g & 0x03) + 1) / rate;
@@ -86,14 +81,6 @@ fn adts_seconds(file: &File, begin: u64, end: u64) -> Result<f64> {
         at += step;
     }
     Ok(seconds)
-}
-
-/// Length of the ID3 tag at the head of `bytes`, its head included (ID3v2 §3.1).
-fn tag_length(bytes: &[u8]) -> Option<usize> {
-    let head = bytes.get(..ID3_HEAD).filter(|head| head.starts_with(b"ID3"))?;
-    let size = head[6..].iter().fold(0, |size, byte| size << 7 | usize::from(byte & 0x7f));
-    // A footer is as long as the head.
-    Some(ID3_HEAD + size + if head[5] & 0x10 != 0 { ID3_HEAD } else { 0 })
 }
 
 fn read(file: &File, at: u64, length: usize) -> Result<Vec<u8>> {
