@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::future::BoxFuture;
-use redis::aio::ConnectionManager;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
+use crate::redis_client::{self, Commands};
 
 /// Longest wait for Redis.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
@@ -39,12 +39,12 @@ pub struct Admin {
 }
 
 /// A [`Ping`] over a connection.
-pub fn redis_ping(connection: ConnectionManager) -> Ping {
+pub fn redis_ping(connection: Commands) -> Ping {
     Box::new(move || {
         let mut connection = connection.clone();
         Box::pin(async move {
             let answer = redis::cmd("PING").query_async::<()>(&mut connection).await;
-            answer.map_err(|error| crate::redis_client::failure("PING", &error))
+            answer.map_err(|error| redis_client::failure("PING", &error))
         })
     })
 }

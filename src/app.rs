@@ -50,7 +50,7 @@ pub async fn run(config: Config) -> Result<()> {
     let admin = match config.admin.listen {
         Some(address) => {
             let listener = bind("admin.listen", address).await?;
-            let ping = redis_ping(redis_client::manager(&config.redis)?);
+            let ping = redis_ping(redis_client::commands(&config.redis)?);
             let admin =
                 Admin::new(metrics.clone(), config.staging.directory.clone(), ping, started.clone(), stop.clone());
             Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
@@ -62,7 +62,7 @@ pub async fn run(config: Config) -> Result<()> {
     for warning in queue.server_warnings().await.unwrap_or_default() {
         tracing::warn!("{warning}");
     }
-    let connection = redis_client::manager(&config.redis)?;
+    let connection = redis_client::commands(&config.redis)?;
     let store: Arc<dyn TaskStore> = Arc::new(RedisStore::new(connection.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
 
@@ -140,7 +140,7 @@ async fn build_pipeline(
         resolver,
         delivery: FolderDelivery::new(config.delivery.directory.clone()),
         finalize: FinalizeClient::new(&config.report, &config.http)?,
-        events: Events::new(redis_client::manager(&config.redis)?),
+        events: Events::new(redis_client::commands(&config.redis)?),
         queue: queue.clone(),
         staging: config.staging.directory.clone(),
         max_attempts: config.queue.max_attempts,

@@ -4,7 +4,6 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use reqwest::Client;
 use url::Url;
 
@@ -12,7 +11,7 @@ use crate::config::{Config, Container, ResolverKind};
 use crate::disk;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, Protocol, shown};
-use crate::redis_client;
+use crate::redis_client::{self, Commands};
 use crate::remux::Remux;
 use crate::store::{RedisStore, TaskStore};
 
@@ -94,7 +93,7 @@ pub async fn run(config: &Config) -> Report {
 
 async fn check_redis(config: &Config, report: &mut Report) {
     let shown = config.redis.shown();
-    let connection = match redis_client::manager(&config.redis) {
+    let connection = match redis_client::commands(&config.redis) {
         Ok(connection) => connection,
         Err(failure) => return report.add_result("redis", Err(failure)),
     };
@@ -126,7 +125,7 @@ async fn check_redis(config: &Config, report: &mut Report) {
     report.add_result("task store", store.ping().await.map(|()| format!("redis, {shown}")));
 }
 
-async fn server_info(connection: &ConnectionManager) -> Result<String> {
+async fn server_info(connection: &Commands) -> Result<String> {
     let mut connection = connection.clone();
     let command = redis::cmd("INFO");
     let answer = tokio::time::timeout(LIMIT, command.query_async(&mut connection)).await;

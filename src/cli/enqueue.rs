@@ -31,6 +31,6 @@ pub async fn run(arguments: &EnqueueArguments, config: &Config) -> Result<u64> {
     let task_id = task_id.ok_or_else(|| Failure::new(FailureKind::MalformedJob, "the task id is 0"))?;
     let course_url = crate::http::parse_url(&arguments.course_url)?;
     let spec = JobSpec { task_id, email: arguments.email.clone(), course_url };
-    let producer = Producer::new(redis_client::manager(&config.redis)?, config.queue.list.clone());
+    let producer = Producer::new(redis_client::commands(&config.redis)?, config.queue.list.clone());
     producer.push(&spec.to_element(jiff::Timestamp::now())).await
 }

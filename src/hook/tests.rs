@@ -25,7 +25,7 @@ const LIST: &str = "rq:queue:downloads";
 /// A store in memory. Task 99 it cannot write, task 100 makes it panic. Sees how long the queue is
 /// when it writes.
 struct MemoryStore {
-    redis: redis::aio::ConnectionManager,
+    redis: crate::redis_client::Commands,
     enrolled: Mutex<HashMap<TaskId, (Option<u64>, u64)>>,
 }
 

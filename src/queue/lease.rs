@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::RedisError;
-use redis::aio::ConnectionManager;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -17,6 +16,7 @@ use super::{Leased, Queue};
 use crate::config::QueueSettings;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::Element;
+use crate::redis_client::Commands;
 
 /// One identity: a name and a fencing token that were never used before. It ends when its lease is
 /// found gone; the process then goes on under a new one.
@@ -204,7 +204,7 @@ impl Queue {
 
 /// Registers a new identity.
 pub(super) async fn register(
-    commands: &ConnectionManager,
+    commands: &Commands,
     scripts: &Scripts,
     keys: &Keys,
     settings: &QueueSettings,

@@ -19,7 +19,6 @@ mod view;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::ConnectionManager;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +31,7 @@ use crate::config::{QueueSettings, RedisSettings};
 use crate::failure::{Failure, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::Metrics;
-use crate::redis_client;
+use crate::redis_client::{self, Commands};
 use keys::Keys;
 use lease::Lease;
 use link::Link;
@@ -50,9 +49,8 @@ struct Shared {
     instance_name: String,
     keys: Keys,
     scripts: Scripts,
-    client: redis::Client,
     /// For every command that does not block.
-    commands: ConnectionManager,
+    commands: Commands,
     link: Link,
     view: QueueView,
     metrics: Arc<Metrics>,
@@ -117,7 +115,7 @@ impl Queue {
         instance_name: &str,
         metrics: Arc<Metrics>,
     ) -> Result<Queue> {
-        let commands = redis_client::manager(redis)?;
+        let commands = redis_client::commands(redis)?;
         let keys = Keys::new(&settings.list);
         let scripts = Scripts::new();
         let registered = lease::register(&commands, &scripts, &keys, settings, instance_name).await;
@@ -129,7 +127,6 @@ impl Queue {
             settings: settings.clone(),
             instance_name: instance_name.to_owned(),
             scripts,
-            client: redis_client::client(redis)?,
             link,
             view: QueueView::new(commands.clone(), &settings.list),
             commands,

@@ -1,22 +1,21 @@
 //! Pushing: what any producer does.
 
 use redis::AsyncCommands;
-use redis::aio::ConnectionManager;
 
 use crate::failure::Result;
 use crate::job::Element;
-use crate::redis_client;
+use crate::redis_client::{self, Commands};
 
 /// Pushes elements onto the producers' list.
 #[derive(Clone)]
 pub struct Producer {
-    connection: ConnectionManager,
+    connection: Commands,
     list: String,
 }
 
 impl Producer {
     /// Pushes to `list` (`queue.list`).
-    pub fn new(connection: ConnectionManager, list: String) -> Self {
+    pub fn new(connection: Commands, list: String) -> Self {
         Producer { connection, list }
     }
 

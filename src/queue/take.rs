@@ -10,8 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncCommands, AsyncConnectionConfig, RedisError};
+use redis::{AsyncCommands, RedisError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -24,7 +23,7 @@ use super::settle::Move;
 use super::{DeadEnvelope, Leased, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
-use crate::redis_client;
+use crate::redis_client::BlockingConnection;
 
 /// How much longer the client waits for an answer than the server for an element.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
@@ -35,19 +34,13 @@ const UNBLOCK_PAUSE: Duration = Duration::from_millis(50);
 pub struct Taker {
     queue: Queue,
     lease: Arc<Lease>,
-    blocking: Option<Blocking>,
+    blocking: Option<BlockingConnection>,
     link: Link,
     backoff: Backoff,
     /// Claimed without our knowledge; the oldest first.
     found: VecDeque<Element>,
     /// Until then a command of a connection that broke can still claim an element.
     suspect_until: Option<Instant>,
-}
-
-struct Blocking {
-    connection: MultiplexedConnection,
-    /// For `CLIENT UNBLOCK`; `None` when we may not ask for it: then a stop waits for the block to end.
-    client_id: Option<i64>,
 }
 
 impl Queue {
@@ -120,17 +113,9 @@ impl Taker {
         Ok(taken.map(Element))
     }
 
-    async fn connect(&self) -> Result<Blocking, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(redis_client::CONNECT_TIMEOUT))
-            .set_response_timeout(Some(self.queue.shared.settings.block + ANSWER_MARGIN));
-        let mut connection = self.queue.shared.client.get_multiplexed_async_connection_with_config(&config).await?;
-        let client_id = match redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await {
-            Ok(id) => Some(id),
-            Err(error) if error.code() == Some("NOPERM") => None,
-            Err(error) => return Err(error),
-        };
-        Ok(Blocking { connection, client_id })
+    async fn connect(&self) -> Result<BlockingConnection, RedisError> {
+        let shared = &self.queue.shared;
+        shared.commands.blocking(&shared.keys.list, shared.settings.block + ANSWER_MARGIN).await
     }
 
     /// What is in the claimed list and not in hand, the oldest first.
@@ -284,7 +269,7 @@ enum Verdict {
 async fn blocking_move(
     queue: &Queue,
     lease: &Lease,
-    blocking: &mut Blocking,
+    blocking: &mut BlockingConnection,
     stop: &CancellationToken,
 ) -> Result<Option<Vec<u8>>, RedisError> {
     let shared = &queue.shared;
@@ -295,7 +280,8 @@ async fn blocking_move(
         .arg("RIGHT")
         .arg("LEFT")
         .arg(shared.settings.block.as_secs_f64());
-    let answer = command.query_async(&mut blocking.connection);
+    let unblock = blocking.unblock();
+    let answer = command.query_async(blocking);
     tokio::pin!(answer);
     tokio::select! {
         biased;
@@ -303,13 +289,13 @@ async fn blocking_move(
         () = stop.cancelled() => {}
         () = lease.lost.cancelled() => {}
     }
-    let Some(client_id) = blocking.client_id else { return answer.await };
+    if !unblock.is_possible() {
+        return answer.await;
+    }
     loop {
         let unblock = async {
-            let mut command = redis::cmd("CLIENT");
-            command.arg("UNBLOCK").arg(client_id);
             // Whether it worked shows in the answer that is waited for.
-            let _: Result<i64, RedisError> = command.query_async(&mut shared.commands.clone()).await;
+            let _ = unblock.now().await;
             tokio::time::sleep(UNBLOCK_PAUSE).await;
         };
         tokio::select! {

@@ -1,12 +1,11 @@
 //! Looking at the queue: changes nothing, needs no registration.
 
-use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, RedisError, Value};
 
 use super::DeadEnvelope;
 use super::keys::Keys;
 use crate::failure::Result;
-use crate::redis_client;
+use crate::redis_client::{self, Commands};
 
 /// How many elements are where, over all instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,13 +25,13 @@ pub struct Depths {
 /// A reader of the queue.
 #[derive(Clone)]
 pub struct QueueView {
-    commands: ConnectionManager,
+    commands: Commands,
     keys: Keys,
 }
 
 impl QueueView {
     /// Looks at the queue of `list` (`queue.list`).
-    pub fn new(commands: ConnectionManager, list: &str) -> QueueView {
+    pub fn new(commands: Commands, list: &str) -> QueueView {
         QueueView { commands, keys: Keys::new(list) }
     }
 

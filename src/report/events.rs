@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::Pipeline;
-use redis::aio::ConnectionManager;
 use serde::Serialize;
 use serde_json::Number;
 use tokio::sync::oneshot;
@@ -18,6 +17,7 @@ use tracing::Instrument;
 
 use crate::job::TaskId;
 use crate::progress::{Progress, Snapshot};
+use crate::redis_client::Commands;
 
 /// Longest wait for one publish.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ const PROGRESS_TTL_SECONDS: u64 = 3600;
 /// Publishes events. Cheap to clone.
 #[derive(Clone)]
 pub struct Events {
-    connection: ConnectionManager,
+    connection: Commands,
     failing: Arc<AtomicBool>,
 }
 
@@ -66,7 +66,7 @@ struct ProgressEvent<'a> {
 
 impl Events {
     /// Publishes over `connection`.
-    pub fn new(connection: ConnectionManager) -> Events {
+    pub fn new(connection: Commands) -> Events {
         Events { connection, failing: Arc::default() }
     }
 

@@ -16,7 +16,7 @@ struct Listener(redis::aio::PubSub);
 
 impl Listener {
     async fn new(server: &RedisServer, pattern: &str) -> Listener {
-        let client = crate::redis_client::client(&server.settings()).unwrap();
+        let client = redis::Client::open(server.url()).unwrap();
         let mut subscription = client.get_async_pubsub().await.unwrap();
         subscription.psubscribe(pattern).await.unwrap();
         Listener(subscription)

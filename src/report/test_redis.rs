@@ -3,10 +3,10 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use redis::aio::ConnectionManager;
 use secrecy::SecretString;
 
 use crate::config::RedisSettings;
+use crate::redis_client::Commands;
 
 /// A running server; killed when dropped.
 pub(crate) struct RedisServer {
@@ -51,12 +51,17 @@ impl RedisServer {
 
     /// The settings that lead to it.
     pub(crate) fn settings(&self) -> RedisSettings {
-        RedisSettings { url: SecretString::from(format!("redis://127.0.0.1:{}/0", self.port)) }
+        RedisSettings { url: SecretString::from(self.url()) }
+    }
+
+    /// The URL that leads to it.
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
     }
 
     /// A connection as the daemon opens it.
-    pub(crate) fn connection(&self) -> ConnectionManager {
-        crate::redis_client::manager(&self.settings()).unwrap()
+    pub(crate) fn connection(&self) -> Commands {
+        crate::redis_client::commands(&self.settings()).unwrap()
     }
 
     /// Ends the server at once.

@@ -1,12 +1,12 @@
 //! Task status in Redis: hash `hauld:task:<id>` with the columns of the backend's table as fields.
 
-use ::redis::aio::ConnectionManager;
 use ::redis::{RedisError, Script};
 use async_trait::async_trait;
 
 use super::{FinalStatus, TaskRecord, TaskStore};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
+use crate::redis_client::Commands;
 
 /// Writes the end of a task that exists. `error_log` goes when there is none.
 const FINISH: &str = "
@@ -18,13 +18,13 @@ return 1";
 
 /// A task store in Redis.
 pub struct RedisStore {
-    connection: ConnectionManager,
+    connection: Commands,
     finish: Script,
 }
 
 impl RedisStore {
     /// Keeps the tasks where `connection` leads.
-    pub fn new(connection: ConnectionManager) -> Self {
+    pub fn new(connection: Commands) -> Self {
         RedisStore { connection, finish: Script::new(FINISH) }
     }
 }

@@ -18,7 +18,7 @@ fn spec(task: u64) -> JobSpec {
 #[tokio::test]
 async fn a_task_goes_through_its_life() {
     let server = RedisServer::start();
-    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    let store = RedisStore::new(redis_client::commands(&server.settings()).unwrap());
     let mut redis = server.connection().await;
     let id = TaskId::new(43).unwrap();
     store.ping().await.unwrap();
@@ -51,7 +51,7 @@ async fn a_task_goes_through_its_life() {
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_unavailable() {
     let mut server = RedisServer::start();
-    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    let store = RedisStore::new(redis_client::commands(&server.settings()).unwrap());
     server.kill9();
     let id = TaskId::new(43).unwrap();
     let failures = [
@@ -66,7 +66,7 @@ async fn a_store_that_does_not_answer_is_unavailable() {
 #[tokio::test]
 async fn the_gate_opens_when_the_row_changes_and_survives_a_restart_of_the_store() {
     let mut server = RedisServer::start_durable();
-    let store = RedisStore::new(redis_client::manager(&server.settings()).unwrap());
+    let store = RedisStore::new(redis_client::commands(&server.settings()).unwrap());
     let mut redis = server.connection().await;
     let _: () = redis.hset("hauld:task:43", "status", "processing").await.unwrap();
     let settings = GateSettings { wait: Duration::from_secs(15), poll: Duration::from_millis(100) };

@@ -122,7 +122,7 @@ async fn a_completed_task_without_a_delivery_stays_completed_and_nobody_hears_th
     let world = World::new().await;
     let job = world.take().await;
     world.set_status("completed").await;
-    let client = crate::redis_client::client(&world.redis.settings()).unwrap();
+    let client = redis::Client::open(world.redis.url()).unwrap();
     let mut events = client.get_async_pubsub().await.unwrap();
     events.subscribe("task:7:status").await.unwrap();
     let outcome = world.pipeline.run(job, CancellationToken::new()).await;

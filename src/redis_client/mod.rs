@@ -1,11 +1,16 @@
 //! Connections to Redis, as everybody here opens them.
 
+mod blocking;
+mod commands;
+
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::io::tcp::TcpSettings;
 use redis::{Client, IntoConnectionInfo, RedisError};
 use secrecy::ExposeSecret;
+
+pub use blocking::{BlockingConnection, Unblock};
+pub use commands::Commands;
 
 use crate::config::RedisSettings;
 use crate::failure::{Failure, FailureKind, Result};
@@ -13,13 +18,19 @@ use crate::failure::{Failure, FailureKind, Result};
 /// How long a command that does not block may take.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long connecting may take.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for the configured server. Opens nothing yet.
+/// Connections to the configured server. Opens none yet: whether the server is there shows with
+/// the first command.
 ///
 /// # Errors
-/// [`FailureKind::QueueUnavailable`] when the URL is not one of Redis.
-pub fn client(settings: &RedisSettings) -> Result<Client> {
+/// [`FailureKind::QueueUnavailable`] when the URL is wrong.
+pub fn commands(settings: &RedisSettings) -> Result<Commands> {
+    Commands::new(client(settings)?).map_err(|error| failure("connecting", &error))
+}
+
+/// A client for the configured server. Opens nothing yet.
+fn client(settings: &RedisSettings) -> Result<Client> {
     // rustls needs a provider before the first rediss:// connection; see http::client.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let open = || -> Result<Client, RedisError> {
@@ -30,20 +41,6 @@ pub fn client(settings: &RedisSettings) -> Result<Client> {
     open().map_err(|error| {
         Failure::new(FailureKind::QueueUnavailable, format!("redis.url is not a Redis URL: {}", error.kind_text()))
     })
-}
-
-/// A connection for everything that does not block; it reconnects by itself and can be cloned.
-///
-/// # Errors
-/// [`FailureKind::QueueUnavailable`] when the URL is wrong. Whether the server is there shows with
-/// the first command.
-pub fn manager(settings: &RedisSettings) -> Result<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_max_delay(Duration::from_secs(1))
-        .set_number_of_retries(1);
-    ConnectionManager::new_lazy_with_config(client(settings)?, config).map_err(|error| failure("connecting", &error))
 }
 
 /// A failed command. The text of a Redis error never holds the password.
