@@ -152,7 +152,10 @@ async fn build_pipeline(
 async fn connect(config: &Config, metrics: &Arc<Metrics>, stop: &CancellationToken) -> Result<Option<Queue>> {
     let mut told = false;
     loop {
-        match Queue::connect(&config.redis, &config.queue, &config.worker.instance, metrics.clone()).await {
+        let outcomes = config.staging.directory.join(".outcomes");
+        let connected =
+            Queue::connect(&config.redis, &config.queue, &config.worker.instance, outcomes, metrics.clone());
+        match connected.await {
             Ok(queue) => return Ok(Some(queue)),
             Err(failure) if !std::mem::replace(&mut told, true) => {
                 tracing::error!(

@@ -61,8 +61,8 @@ macro_rules! failure_kinds {
 failure_kinds! {
     /// The queue element is not a job: see the verbatim element on the dead list and mend its producer.
     MalformedJob = "malformed_job", once, GiveUp;
-    /// The queue element is the id of an RQ job, which this daemon does not run.
-    ForeignJob = "foreign_job", once, GiveUp;
+    /// Another element of the same task is running, waits for its next attempt, or was done just now: nothing to do, or push it again with `--force`.
+    DuplicateJob = "duplicate_job", once, GiveUp;
     /// The task's status is `failed`: enroll the customer again, then requeue.
     EnrollmentFailed = "enrollment_failed", once, GiveUp;
     /// The task was still not enrolled when the gate closed: look at the enrollment service, then requeue.
@@ -162,6 +162,29 @@ failure_kinds! {
 }
 
 impl FailureKind {
+    /// The kind of this name.
+    pub fn named(name: &str) -> Option<FailureKind> {
+        FailureKind::ALL.iter().copied().find(|kind| kind.name() == name)
+    }
+
+    /// Whether the pause before another attempt at the job grows with every attempt: somebody is
+    /// overloaded or down, and coming back soon makes it worse.
+    pub fn backs_off(self) -> bool {
+        use FailureKind::*;
+        matches!(
+            self,
+            TaskStoreUnavailable
+                | CatalogUnavailable
+                | QueueUnavailable
+                | EventNotEnded
+                | RateLimited
+                | ServerError
+                | DiskFull
+                | DeliveryFailed
+                | FinalizeFailed
+        )
+    }
+
     /// Whether the same piece of a stream may be had elsewhere: at a fresh address, or as a copy on
     /// another host.
     pub fn is_of_the_origin(self) -> bool {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
@@ -48,6 +49,14 @@ impl fmt::Display for TaskId {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Element(pub Vec<u8>);
 
+impl Element {
+    /// What the element is called in keys, commands and the finalize call: the first 32 hex digits of
+    /// its SHA-256. The same for every attempt, since the bytes are.
+    pub fn id(&self) -> String {
+        hex::encode(&Sha256::digest(&self.0)[..16])
+    }
+}
+
 impl fmt::Debug for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(&self.0))
@@ -63,6 +72,9 @@ pub struct JobSpec {
     pub email: String,
     /// The course to deliver; http or https.
     pub course_url: Url,
+    /// Whether the job runs even when another one of the task is under way or was done just now:
+    /// `"force":true`, written by an operator's command.
+    pub force: bool,
 }
 
 impl JobSpec {
@@ -87,7 +99,8 @@ impl JobSpec {
         let course_url = text("courseUrl")?;
         let course_url = crate::http::parse_url(&course_url)
             .map_err(|failure| malformed(format!("courseUrl: {} (task {task_id})", failure.message)))?;
-        Ok(JobSpec { task_id, email, course_url })
+        let force = fields.get("force") == Some(&Value::Bool(true));
+        Ok(JobSpec { task_id, email, course_url, force })
     }
 
     /// The task id of an element that may be malformed otherwise, for the log and the dead list.
@@ -98,13 +111,16 @@ impl JobSpec {
 
     /// Writes the element as the Node backend does, field for field.
     pub fn to_element(&self, now: jiff::Timestamp) -> Element {
-        let element = serde_json::json!({
+        let mut element = serde_json::json!({
             "taskId": self.task_id,
             "email": self.email,
             "courseUrl": self.course_url.as_str(),
             "timestamp": format!("{now:.3}"),
             "jobId": format!("task-{}", self.task_id),
         });
+        if self.force {
+            element["force"] = Value::Bool(true);
+        }
         Element(element.to_string().into_bytes())
     }
 }

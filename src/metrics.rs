@@ -111,6 +111,8 @@ metrics! {
     delivery_seconds: Histogram = "delivery_duration_seconds", job_buckets();
     /// Time that a finalize call took.
     finalize_seconds: Histogram = "finalize_duration_seconds", request_buckets();
+    /// 1 while the queue is paused for this instance.
+    paused: Gauge = "paused", Gauge::default();
     /// Elements taken back from dead instances.
     reaped: Counter = "reaped_elements", Counter::default();
     /// Elements that were not jobs and went to the dead list.

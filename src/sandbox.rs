@@ -173,7 +173,7 @@ mod tests {
 
     fn spec(url: &str) -> JobSpec {
         let task_id = TaskId::new(7).unwrap();
-        JobSpec { task_id, email: "a@b".into(), course_url: url.parse().unwrap() }
+        JobSpec { task_id, email: "a@b".into(), course_url: url.parse().unwrap(), force: false }
     }
 
     #[tokio::test]

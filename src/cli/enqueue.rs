@@ -20,6 +20,9 @@ pub struct EnqueueArguments {
     /// The course to deliver
     #[arg(long, value_name = "URL")]
     pub course_url: String,
+    /// Runs it even when another job of the task is under way or was done just now
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Pushes the job; returns the length of the queue afterwards.
@@ -30,7 +33,7 @@ pub async fn run(arguments: &EnqueueArguments, config: &Config) -> Result<u64> {
     let task_id = TaskId::new(arguments.task_id);
     let task_id = task_id.ok_or_else(|| Failure::new(FailureKind::MalformedJob, "the task id is 0"))?;
     let course_url = crate::http::parse_url(&arguments.course_url)?;
-    let spec = JobSpec { task_id, email: arguments.email.clone(), course_url };
+    let spec = JobSpec { task_id, email: arguments.email.clone(), course_url, force: arguments.force };
     let producer = Producer::new(redis_client::commands(&config.redis)?, config.queue.list.clone());
     producer.push(&spec.to_element(jiff::Timestamp::now())).await
 }

@@ -4,6 +4,7 @@
 //! compared with it by tests.
 
 mod hls;
+mod queue;
 mod settings;
 mod source;
 
@@ -58,7 +59,7 @@ impl Config {
         let s = &mut source;
         let config = Config {
             redis: read_redis(s, redis_from_field),
-            queue: read_queue(s),
+            queue: queue::read(s),
             worker: WorkerSettings {
                 jobs: s.integer("worker.jobs", 4, 1..=256, "Jobs at once.") as usize,
                 instance: s
@@ -288,34 +289,6 @@ fn redis_url_from_field(environment: &BTreeMap<String, String>) -> Option<String
         get("REDIS_PORT").unwrap_or("6379"),
         get("REDIS_DB").unwrap_or("0"),
     ))
-}
-
-fn read_queue(s: &mut Source) -> QueueSettings {
-    QueueSettings {
-        list: s.text("queue.list", "rq:queue:downloads", "The list that producers push to."),
-        block: seconds(s.integer("queue.block_seconds", 2, 1..=60, "How long one blocking take waits on the server.")),
-        lease: seconds(s.integer(
-            "queue.lease_seconds",
-            15,
-            2..=3600,
-            "Silence after which the other instances take back what an instance held.",
-        )),
-        sweep: seconds(s.integer(
-            "queue.sweep_seconds",
-            5,
-            1..=1800,
-            "How often an instance renews its lease, looks for dead ones and for retries that are due.",
-        )),
-        max_attempts: s.integer("queue.max_attempts", 3, 1..=100, "Attempts at a job before it goes to the dead list.")
-            as u32,
-        retry_delay: seconds(s.integer("queue.retry_delay_seconds", 20, 0..=86_400, "Pause between two attempts.")),
-        max_crashes: s.integer(
-            "queue.max_crashes",
-            3,
-            1..=100,
-            "Deaths of an instance that ran the element before it goes to the dead list.",
-        ) as u32,
-    }
 }
 
 fn read_resolver(s: &mut Source) -> ResolverSettings {

@@ -49,10 +49,20 @@ pub struct QueueSettings {
     pub sweep: Duration,
     /// Attempts before an element goes to the dead list.
     pub max_attempts: u32,
-    /// Pause between two attempts.
+    /// Pause before the second attempt, and before every other one where it does not grow.
     pub retry_delay: Duration,
+    /// What the pause grows to at most.
+    pub max_retry_delay: Duration,
     /// Deaths of an instance while it ran this element before the element goes to the dead list.
     pub max_crashes: u32,
+    /// How long such a death counts.
+    pub crash_window: Duration,
+    /// How long after `done` a second element of the same task is set aside; 0 means never.
+    pub dedupe: Duration,
+    /// Entries of the dead list; the oldest go first.
+    pub max_dead: usize,
+    /// Age of an entry of the dead list.
+    pub max_dead_age: Duration,
 }
 
 /// The pool.

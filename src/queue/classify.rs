@@ -41,11 +41,6 @@ pub(super) fn orphan_id(id: &str) -> Failure {
     )
 }
 
-/// An id with one.
-pub(super) fn foreign(id: &str) -> Failure {
-    Failure::new(FailureKind::ForeignJob, format!("the element is the id of the RQ job {id}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

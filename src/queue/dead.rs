@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::record::{Event, Record};
 use crate::failure::Failure;
 use crate::job::{Element, TaskId};
 
@@ -25,6 +26,9 @@ pub struct DeadEnvelope {
     pub message: String,
     /// Attempts that were made.
     pub attempts: u32,
+    /// What happened to the element before, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Event>,
     /// When it was given up.
     pub failed_at: Timestamp,
     /// The instance that gave it up.
@@ -32,7 +36,7 @@ pub struct DeadEnvelope {
 }
 
 impl DeadEnvelope {
-    pub(super) fn new(element: &Element, failure: &Failure, attempts: u32, instance: &str) -> DeadEnvelope {
+    pub(super) fn new(element: &Element, failure: &Failure, record: &Record, instance: &str) -> DeadEnvelope {
         let text = std::str::from_utf8(&element.0).ok();
         DeadEnvelope {
             element: text.map(str::to_owned),
@@ -40,7 +44,8 @@ impl DeadEnvelope {
             task_id: crate::job::JobSpec::task_id_of(element),
             kind: failure.kind.name().to_owned(),
             message: failure.message.clone(),
-            attempts,
+            attempts: record.attempts,
+            history: record.history.clone(),
             failed_at: Timestamp::now(),
             instance: instance.to_owned(),
         }
@@ -58,7 +63,7 @@ impl DeadEnvelope {
                 crate::failure::FailureKind::MalformedJob,
                 format!("this entry of the dead list is not an envelope: {error}"),
             );
-            DeadEnvelope::new(&Element(entry.to_vec()), &failure, 0, "")
+            DeadEnvelope::new(&Element(entry.to_vec()), &failure, &Record::default(), "")
         })
     }
 
@@ -80,14 +85,16 @@ mod tests {
     #[test]
     fn an_element_survives_the_envelope_byte_for_byte() {
         let failure = Failure::new(FailureKind::MalformedJob, "no \"json\"");
+        let mut record = Record::default();
+        record.failed("h-0-1-aa", &failure);
         for bytes in [&b"{ \"taskId\" : 7,\t\"x\":\"\\u00e9\xc3\xa9\" }\r\n"[..], b"\xff\x00\xfe", b"", b"\0"] {
             let element = Element(bytes.to_vec());
-            let envelope = DeadEnvelope::new(&element, &failure, 2, "h-0-1-aa");
+            let envelope = DeadEnvelope::new(&element, &failure, &record, "h-0-1-aa");
             let read = DeadEnvelope::from_entry(envelope.to_json().as_bytes());
             assert_eq!(read, envelope);
             assert_eq!(read.element(), Some(element));
         }
-        let envelope = DeadEnvelope::new(&Element(b"{\"taskId\":7}".to_vec()), &failure, 0, "i");
+        let envelope = DeadEnvelope::new(&Element(b"{\"taskId\":7}".to_vec()), &failure, &record, "i");
         assert_eq!(envelope.task_id, TaskId::new(7));
     }
 

@@ -6,17 +6,19 @@
 //! | key | type | content |
 //! | --- | --- | --- |
 //! | `<list>` | list | waiting elements: producers `LPUSH`, we take from the right |
-//! | `claimed:<instance>` | list | elements that the instance holds, the newest on the left; after the instance has gone, for [`TOMBSTONE`], a string: a move into it fails on the server, so a late take of a dead instance loses nothing |
-//! | `receipts:<instance>` | hash | claim number → 1: settles whose answer the instance may not have seen yet |
-//! | `leases` | sorted set | instance → expiry, ms of the server's clock; being a member is the right to settle |
-//! | `instances` | hash | instance → JSON `{token, host, pid, started_at, version}` |
+//! | `claimed:<instance>` | list | elements handed over to the instance and not started yet, the newest on the left; after the instance has gone, for [`TOMBSTONE`], a string: a move into it fails on the server, so a late take of a dead instance loses nothing |
+//! | `running:<instance>` | hash | claim number → `<id>:<task id>:<element>` of every job that the instance runs; the id is [`Element::id`](crate::job::Element::id), the task id is empty where there is none |
+//! | `leases` | sorted set | instance → expiry, ms of the server's clock; being a member is the right to start, report and settle |
+//! | `instances` | hash | instance → JSON `{token, host, name, pid, started_at, version}` |
 //! | `token` | counter | fencing token of the youngest instance; never goes back |
 //! | `sweeps` | hash | `last`: when any instance renewed; `grace`: no lease is reaped before (ms of the server's clock) |
-//! | `delayed` | sorted set | `<claim>:<element>` → due, ms of the server's clock; the claim keeps identical elements apart |
-//! | `attempts` | hash | task id → attempts that failed |
-//! | `crashes` | hash | SHA-1 of the element → instances that died while they held it |
+//! | `delayed` | sorted set | `<token>-<claim>:<id>:<task id>:<element>` → due, ms of the server's clock; the claim keeps identical elements apart |
+//! | `records` | hash | id of the element → JSON: attempts, crashes, their history, a verdict that is not settled yet |
+//! | `guards` | hash | task id → `<instance>/<claim>` that runs it, or `delayed/<member>`: a second element of the task is set aside |
+//! | `recent` | sorted set | task id → until when a second element is set aside after `done`, ms of the server's clock |
+//! | `paused` | hash | `*` or `<host>-<worker.instance>` → JSON `{since, reason}`: nothing is started |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
-//! | `counts` | hash | `done`, `dead`, `retry`, `returned`, `reaped`: elements since the beginning |
+//! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `dead`, `revived`, `purged`, `returned`, `reaped` |
 
 use std::time::Duration;
 
@@ -34,8 +36,10 @@ pub(super) struct Keys {
     pub(super) token: String,
     pub(super) sweeps: String,
     pub(super) delayed: String,
-    pub(super) attempts: String,
-    pub(super) crashes: String,
+    pub(super) records: String,
+    pub(super) guards: String,
+    pub(super) recent: String,
+    pub(super) paused: String,
     pub(super) dead: String,
     pub(super) counts: String,
 }
@@ -51,8 +55,10 @@ impl Keys {
             token: key("token"),
             sweeps: key("sweeps"),
             delayed: key("delayed"),
-            attempts: key("attempts"),
-            crashes: key("crashes"),
+            records: key("records"),
+            guards: key("guards"),
+            recent: key("recent"),
+            paused: key("paused"),
             dead: key("dead"),
             counts: key("counts"),
             prefix,
@@ -63,8 +69,8 @@ impl Keys {
         format!("{}claimed:{instance}", self.prefix)
     }
 
-    pub(super) fn receipts(&self, instance: &str) -> String {
-        format!("{}receipts:{instance}", self.prefix)
+    pub(super) fn running(&self, instance: &str) -> String {
+        format!("{}running:{instance}", self.prefix)
     }
 }
 

@@ -1,9 +1,8 @@
 //! An instance's right to what it holds: registration, renewal, the end.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard};
 
 use redis::RedisError;
 use tokio_util::sync::CancellationToken;
@@ -11,11 +10,11 @@ use tracing::{info, warn};
 
 use super::keys::{Keys, TOMBSTONE};
 use super::link::Backoff;
+use super::record::{Record, Verdict};
 use super::scripts::Scripts;
 use super::{Leased, Queue};
 use crate::config::QueueSettings;
 use crate::failure::{Failure, FailureKind, Result};
-use crate::job::Element;
 use crate::redis_client::Commands;
 
 /// One identity: a name and a fencing token that were never used before. It ends when its lease is
@@ -24,66 +23,33 @@ pub(super) struct Lease {
     pub(super) instance: String,
     pub(super) token: u64,
     pub(super) claimed: String,
-    pub(super) receipts: String,
+    pub(super) running: String,
     /// Cancelled when the lease is found gone: stops every job of this identity.
     pub(super) lost: CancellationToken,
-    /// The claimed list held more than was in hand at the last renewal: it is to be read again.
+    /// The claimed list is to be read: something may be in it that the taker does not know of.
     pub(super) reread: AtomicBool,
+    /// Whether the taker has elements between the claimed list and their start.
+    pub(super) taking: AtomicBool,
     next_claim: AtomicU64,
-    in_hand: Mutex<BTreeMap<u64, Element>>,
-    settled: Mutex<VecDeque<u64>>,
 }
 
 impl Lease {
     fn new(keys: &Keys, instance: String, token: u64) -> Lease {
         Lease {
             claimed: keys.claimed(&instance),
-            receipts: keys.receipts(&instance),
+            running: keys.running(&instance),
             instance,
             token,
             lost: CancellationToken::new(),
             reread: AtomicBool::new(false),
+            taking: AtomicBool::new(false),
             next_claim: AtomicU64::new(1),
-            in_hand: Mutex::default(),
-            settled: Mutex::default(),
         }
     }
 
-    /// Notes an element of the claimed list as in hand. Returns the number of the claim.
-    pub(super) fn hold(&self, element: &Element) -> u64 {
-        let claim = self.next_claim.fetch_add(1, Relaxed);
-        lock(&self.in_hand).insert(claim, element.clone());
-        claim
-    }
-
-    /// The claim is over. Its receipt may go with a later settle: this one's answer has been seen.
-    pub(super) fn release(&self, claim: u64) {
-        lock(&self.in_hand).remove(&claim);
-        lock(&self.settled).push_back(claim);
-    }
-
-    /// The number of elements in hand.
-    pub(super) fn held(&self) -> usize {
-        lock(&self.in_hand).len()
-    }
-
-    /// How often each element is in hand.
-    pub(super) fn multiset(&self) -> BTreeMap<Vec<u8>, usize> {
-        let mut counts = BTreeMap::new();
-        for element in lock(&self.in_hand).values() {
-            *counts.entry(element.0.clone()).or_default() += 1;
-        }
-        counts
-    }
-
-    /// A claim number that names the identity too.
-    pub(super) fn claim_name(&self, claim: u64) -> String {
-        format!("{}-{claim}", self.token)
-    }
-
-    /// One receipt that is no longer needed, or "".
-    pub(super) fn receipt_to_forget(&self) -> String {
-        lock(&self.settled).pop_front().map(|claim| self.claim_name(claim)).unwrap_or_default()
+    /// A number for a claim, never used before by this identity.
+    pub(super) fn claim(&self) -> u64 {
+        self.next_claim.fetch_add(1, Relaxed)
     }
 
     /// The lease is gone: every job of this identity stops. Logged once.
@@ -96,14 +62,9 @@ impl Lease {
     }
 }
 
-/// A poisoned lock still guards whole values: only single insertions and removals happen under it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
 /// What a renewal tells.
 pub(super) struct Renewal {
-    /// Elements in the claimed list.
+    /// Elements handed over and not started yet.
     pub(super) claimed: usize,
     /// Instances whose lease has run out.
     pub(super) expired: Vec<String>,
@@ -114,7 +75,7 @@ impl Queue {
     pub(super) async fn register_anew(&self) -> Result<(), RedisError> {
         let shared = &self.shared;
         let registered =
-            register(&shared.commands, &shared.scripts, &shared.keys, &shared.settings, &shared.instance_name).await?;
+            register(&shared.commands, &shared.scripts, &shared.keys, &shared.settings, &shared.pause_name).await?;
         shared.lease.send_replace(Arc::new(registered));
         Ok(())
     }
@@ -124,39 +85,79 @@ impl Queue {
         let shared = &self.shared;
         let silence = (shared.settings.sweep * 2).as_millis() as u64;
         let mut commands = shared.commands.clone();
-        let (claimed, expired): (i64, Vec<String>) = shared
+        let (claimed, paused, expired): (i64, u8, Vec<String>) = shared
             .scripts
             .renew
             .key(&shared.keys.leases)
             .key(&lease.claimed)
             .key(&shared.keys.sweeps)
+            .key(&shared.keys.paused)
             .arg(&lease.instance)
             .arg(shared.settings.lease.as_millis() as u64)
             .arg(silence)
             .arg(silence)
+            .arg(&shared.pause_name)
             .invoke_async(&mut commands)
             .await?;
-        Ok(usize::try_from(claimed).ok().map(|claimed| Renewal { claimed, expired }))
+        let Ok(claimed) = usize::try_from(claimed) else { return Ok(None) };
+        self.set_paused(paused == 1);
+        Ok(Some(Renewal { claimed, expired }))
     }
 
-    /// Makes sure, now, that the job is still ours: to be asked before anything that must happen
-    /// once (delivery, the finalize call). Waits while Redis is away.
+    /// Makes sure, now, that the job is still ours, for a whole lease from now on: to be asked
+    /// before anything that must happen once (delivery, the finalize call). Waits while Redis is
+    /// away.
     ///
     /// # Errors
     /// [`FailureKind::LeaseLost`]: another instance has the job; stop, and write nothing.
     pub async fn confirm(&self, leased: &Leased) -> Result<()> {
-        let mut backoff = Backoff::new();
+        self.confirm_and_note(leased, None).await
+    }
+
+    /// Notes how the job has ended, before anybody is told: should this instance die on the way,
+    /// the next one tells it instead of running the job again.
+    ///
+    /// # Errors
+    /// As [`Queue::confirm`].
+    pub async fn conclude(&self, leased: &Leased, verdict: Verdict) -> Result<()> {
+        let record = Record { verdict: Some(verdict), ..leased.record.clone() };
+        self.confirm_and_note(leased, Some(&record)).await
+    }
+
+    async fn confirm_and_note(&self, leased: &Leased, record: Option<&Record>) -> Result<()> {
+        let shared = &self.shared;
+        let (lease, mut backoff) = (&leased.lease, Backoff::new());
+        let mut call = shared.scripts.confirm.key(&shared.keys.leases);
+        call.key(&lease.running)
+            .key(&shared.keys.records)
+            .arg(&lease.instance)
+            .arg(leased.claim)
+            .arg(shared.settings.lease.as_millis() as u64)
+            .arg(&leased.id)
+            .arg(record.map(Record::to_json).unwrap_or_default());
         loop {
-            if leased.lease.lost.is_cancelled() {
-                return Err(leased.lease.lose());
+            if lease.lost.is_cancelled() {
+                return Err(lease.lose());
             }
-            match self.renew(&leased.lease).await {
-                Ok(renewal) => {
-                    self.shared.link.answered();
-                    return renewal.map(drop).ok_or_else(|| leased.lease.lose());
+            let confirmed: Result<u8, RedisError> = call.invoke_async(&mut shared.commands.clone()).await;
+            match confirmed {
+                Ok(1) => {
+                    shared.link.answered();
+                    if record.is_some() {
+                        leased.concluded.store(true, Relaxed);
+                        shared.journal.forget(leased).await;
+                    }
+                    return Ok(());
+                }
+                Ok(_) => {
+                    let gone = format!("{} does not have the job any more", lease.instance);
+                    return Err(Failure::new(FailureKind::LeaseLost, gone));
                 }
                 Err(error) => {
-                    self.shared.link.failed(&error);
+                    shared.link.failed(&error);
+                    if let Some(record) = record {
+                        shared.journal.keep(leased, record).await;
+                    }
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
@@ -178,10 +179,11 @@ impl Queue {
                 .deregister
                 .key(&shared.keys.leases)
                 .key(&lease.claimed)
-                .key(&lease.receipts)
+                .key(&lease.running)
                 .key(&shared.keys.list)
-                .key(&shared.keys.instances)
+                .key(&shared.keys.guards)
                 .key(&shared.keys.counts)
+                .key(&shared.keys.instances)
                 .arg(&lease.instance)
                 .arg(TOMBSTONE.as_secs())
                 .invoke_async(&mut commands)
@@ -208,11 +210,11 @@ pub(super) async fn register(
     scripts: &Scripts,
     keys: &Keys,
     settings: &QueueSettings,
-    instance_name: &str,
+    name: &str,
 ) -> Result<Lease, RedisError> {
-    let host = host_name();
     let facts = serde_json::json!({
-        "host": host,
+        "host": host_name(),
+        "name": name,
         "pid": std::process::id(),
         "started_at": jiff::Timestamp::now(),
         "version": env!("CARGO_PKG_VERSION"),
@@ -223,7 +225,7 @@ pub(super) async fn register(
         .key(&keys.token)
         .key(&keys.leases)
         .key(&keys.instances)
-        .arg(format!("{}-{}", plain(&host), plain(instance_name)))
+        .arg(name)
         .arg(format!("{random:016x}"))
         .arg(settings.lease.as_millis() as u64)
         // The script puts the token in front of the rest of the object.
@@ -232,6 +234,11 @@ pub(super) async fn register(
         .await?;
     info!(instance = %instance, token, list = %keys.list, "registered");
     Ok(Lease::new(keys, instance, token))
+}
+
+/// What an operator calls an instance, whatever its identity is at the moment.
+pub(super) fn lasting_name(instance_name: &str) -> String {
+    format!("{}-{}", plain(&host_name()), plain(instance_name))
 }
 
 /// The name of this host; Linux tells it in a file.

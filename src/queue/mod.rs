@@ -1,21 +1,34 @@
 //! The only room that knows the Redis list protocol: keys, scripts, take, settle, recovery.
 //!
-//! An element is always in exactly one place: waiting in the producers' list, in the claimed list
-//! of an instance, in the delayed set, on the dead list, or done. Every step between two places is
-//! one atomic command or script on the server.
+//! An element is always in exactly one place: waiting in the producers' list, handed over to an
+//! instance, running there, in the delayed set, on the dead list, or done. Every step between two
+//! places is one atomic command or script on the server.
+//!
+//! * `take`: from the list into the hands of an instance; `start`: from there to running
+//! * `settle`: how a run ends; `record`: what is remembered between two runs
+//! * `lease`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
+//! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
+//! * `pause`, `dead`, `view`: what an operator does and sees; `producer`: pushing
+//! * `keys`: every key; `scripts`: every script
 
 mod classify;
 mod dead;
+mod journal;
 mod keys;
 mod lease;
 mod link;
+mod pause;
 mod producer;
+mod record;
 mod recovery;
 mod scripts;
 mod settle;
+mod start;
 mod take;
 mod view;
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -23,7 +36,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use dead::DeadEnvelope;
+pub use pause::Pause;
 pub use producer::Producer;
+pub use record::{Event, Record, Verdict};
 pub use take::Taker;
 pub use view::{Depths, QueueView};
 
@@ -32,6 +47,7 @@ use crate::failure::{Failure, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::Metrics;
 use crate::redis_client::{self, Commands};
+use journal::Journal;
 use keys::Keys;
 use lease::Lease;
 use link::Link;
@@ -45,15 +61,18 @@ pub struct Queue {
 
 struct Shared {
     settings: QueueSettings,
-    /// The operator's name of this instance.
-    instance_name: String,
+    /// What an operator calls this instance: `<host>-<worker.instance>`.
+    pause_name: String,
     keys: Keys,
     scripts: Scripts,
     /// For every command that does not block.
     commands: Commands,
     link: Link,
     view: QueueView,
+    journal: Journal,
     metrics: Arc<Metrics>,
+    /// Whether jobs may not be started now.
+    paused: watch::Sender<bool>,
     /// The current identity.
     lease: watch::Sender<Arc<Lease>>,
     /// A retry was put into the delayed set: look when the next one is due.
@@ -80,13 +99,29 @@ pub struct Leased {
     pub element: Element,
     /// What it asks for.
     pub spec: JobSpec,
+    /// [`Element::id`].
+    pub id: String,
     /// The number of this attempt, from 1.
     pub attempt: u32,
+    /// What is remembered of it.
+    pub record: Record,
     claim: u64,
     lease: Arc<Lease>,
+    /// Whether a verdict has been noted.
+    concluded: AtomicBool,
 }
 
 impl Leased {
+    fn new(element: Element, spec: JobSpec, id: String, record: Record, claim: u64, lease: Arc<Lease>) -> Leased {
+        let attempt = record.attempts.saturating_add(1);
+        Leased { element, spec, id, attempt, record, claim, lease, concluded: AtomicBool::new(false) }
+    }
+
+    /// Whether Redis has a record of it.
+    fn has_record(&self) -> bool {
+        self.record != Record::default() || self.concluded.load(Relaxed)
+    }
+
     /// The instance that holds it.
     pub fn instance(&self) -> &str {
         &self.lease.instance
@@ -104,8 +139,9 @@ impl Leased {
 }
 
 impl Queue {
-    /// Connects and registers a new instance; `instance_name` is `worker.instance`. The lease runs
-    /// from here: [`Queue::keep_sweeping`] renews it.
+    /// Connects and registers a new instance; `instance_name` is `worker.instance`, outcomes are kept
+    /// in the directory `outcomes` while Redis is away. The lease runs from here:
+    /// [`Queue::keep_sweeping`] renews it.
     ///
     /// # Errors
     /// `queue_unavailable` when the URL is wrong or Redis does not accept the registration now.
@@ -113,25 +149,29 @@ impl Queue {
         redis: &RedisSettings,
         settings: &QueueSettings,
         instance_name: &str,
+        outcomes: PathBuf,
         metrics: Arc<Metrics>,
     ) -> Result<Queue> {
         let commands = redis_client::commands(redis)?;
         let keys = Keys::new(&settings.list);
         let scripts = Scripts::new();
-        let registered = lease::register(&commands, &scripts, &keys, settings, instance_name).await;
+        let pause_name = lease::lasting_name(instance_name);
+        let registered = lease::register(&commands, &scripts, &keys, settings, &pause_name).await;
         let lease = registered.map_err(|error| redis_client::failure("registering this instance", &error))?;
         let link = Link::new("commands", metrics.clone());
         link.answered();
         let (crashed, crashed_receiver) = mpsc::unbounded_channel();
         let shared = Shared {
             settings: settings.clone(),
-            instance_name: instance_name.to_owned(),
+            pause_name,
             scripts,
             link,
             view: QueueView::new(commands.clone(), &settings.list),
             commands,
             keys,
+            journal: Journal::new(outcomes),
             metrics,
+            paused: watch::Sender::new(false),
             lease: watch::Sender::new(Arc::new(lease)),
             delayed: Notify::new(),
             last_round: Mutex::new(Instant::now()),
@@ -146,7 +186,7 @@ impl Queue {
         self.shared.lease.borrow().clone()
     }
 
-    /// The name of this instance: `<host>-<worker.instance>-<token>-<random>`. A new one after a
+    /// The identity of this instance: `<host>-<worker.instance>-<token>-<random>`. A new one after a
     /// lost lease.
     pub fn instance(&self) -> String {
         self.lease().instance.clone()

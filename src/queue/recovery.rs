@@ -9,11 +9,12 @@ use std::time::Duration;
 use redis::{AsyncCommands, RedisError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::keys::TOMBSTONE;
 use super::lease::Lease;
 use super::link::Backoff;
+use super::record::Record;
 use super::{Crashed, DeadEnvelope, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
@@ -22,6 +23,22 @@ use crate::redis_client;
 
 /// Elements that one call of the promotion script moves at most: it blocks the server meanwhile.
 const PROMOTED_AT_ONCE: usize = 100;
+
+/// A job that a dead instance ran.
+struct Job {
+    claim: String,
+    element: Element,
+    record: Record,
+}
+
+/// The id and the element of a value of the running hash.
+pub(super) fn held_parts(held: &[u8]) -> (&[u8], Element) {
+    let parts: Vec<&[u8]> = held.splitn(3, |byte| *byte == b':').collect();
+    match parts[..] {
+        [id, _, element] => (id, Element(element.to_vec())),
+        _ => (b"", Element(held.to_vec())),
+    }
+}
 
 impl Queue {
     /// Sweeps every `queue.sweep`, promotes when an element becomes due, and registers anew after
@@ -90,10 +107,11 @@ impl Queue {
             self.register_anew().await?;
             return Ok(None);
         };
-        if renewal.claimed > lease.held() {
-            lease.reread.store(true, Relaxed);
+        if renewal.claimed > 0 {
+            self.mind_strays(&lease).await?;
         }
         let due = self.promote().await?;
+        self.recall().await?;
         for instance in renewal.expired {
             self.reap(&lease, &instance).await?;
         }
@@ -110,6 +128,9 @@ impl Queue {
                 .promote
                 .key(&shared.keys.delayed)
                 .key(&shared.keys.list)
+                .key(&shared.keys.guards)
+                .key(&shared.keys.recent)
+                .key(&shared.keys.counts)
                 .arg(PROMOTED_AT_ONCE)
                 .invoke_async(&mut shared.commands.clone())
                 .await?;
@@ -119,55 +140,94 @@ impl Queue {
         }
     }
 
-    /// Takes back what a dead instance held.
+    /// The claimed list held something: either the taker has it in its hands, or it came with an
+    /// answer that was lost. A taker that waits for a permit cannot look, so it goes back.
+    async fn mind_strays(&self, lease: &Lease) -> Result<(), RedisError> {
+        if lease.taking.load(Relaxed) {
+            lease.reread.store(true, Relaxed);
+            return Ok(());
+        }
+        self.give_back(lease).await
+    }
+
+    /// What was handed over and is not started goes back to the take end.
+    pub(super) async fn give_back(&self, lease: &Lease) -> Result<(), RedisError> {
+        let shared = &self.shared;
+        let mut call = shared.scripts.give_back.key(&shared.keys.leases);
+        call.key(&lease.claimed).key(&shared.keys.list).arg(&lease.instance);
+        let returned: u64 = call.invoke_async(&mut shared.commands.clone()).await?;
+        if returned > 0 {
+            info!(returned, "handed back what there is no room for");
+        }
+        Ok(())
+    }
+
+    /// Takes back what a dead instance had.
     async fn reap(&self, own: &Lease, instance: &str) -> Result<(), RedisError> {
         let shared = &self.shared;
         let keys = &shared.keys;
         let mut commands = shared.commands.clone();
-        let claimed = keys.claimed(instance);
-        let elements: Vec<Vec<u8>> = commands.lrange(&claimed, 0, -1).await?;
+        let jobs = self.jobs_of(instance).await?;
         let mut call = shared.scripts.reap.prepare_invoke();
         call.key(&keys.leases)
-            .key(&claimed)
-            .key(keys.receipts(instance))
+            .key(keys.claimed(instance))
+            .key(keys.running(instance))
             .key(&keys.list)
-            .key(&keys.dead)
-            .key(&keys.attempts)
-            .key(&keys.crashes)
+            .key(&keys.guards)
             .key(&keys.counts)
             .key(&keys.instances)
+            .key(&keys.dead)
+            .key(&keys.records)
             .key(&keys.sweeps)
             .arg(instance)
-            .arg(shared.settings.max_crashes)
-            .arg(TOMBSTONE.as_secs());
+            .arg(TOMBSTONE.as_secs())
+            .arg(jobs.len());
+        let max_crashes = shared.settings.max_crashes as usize;
+        let hours = shared.settings.crash_window.as_secs() / 3600;
         let crashed = Failure::new(
             FailureKind::WorkerCrashed,
-            format!(
-                "{} instances died while they held this element, the last was {instance}",
-                shared.settings.max_crashes
-            ),
+            format!("{max_crashes} instances died within {hours} h while they ran this job, the last was {instance}"),
         );
-        let mut attempts_of = HashMap::new();
-        for element in elements {
-            let element = Element(element);
-            let task_id = JobSpec::task_id_of(&element).map(|id| id.to_string()).unwrap_or_default();
-            let attempts: Option<u32> = commands.hget(&keys.attempts, &task_id).await?;
-            let envelope = DeadEnvelope::new(&element, &crashed, attempts.unwrap_or(0), &own.instance);
-            call.arg(&element.0).arg(task_id).arg(envelope.to_json());
-            attempts_of.insert(element.0, attempts.unwrap_or(0));
+        let mut seen = HashMap::new();
+        for Job { claim, element, mut record } in jobs {
+            // A job whose end is known is not what killed the instance.
+            let crashes = match record.verdict {
+                Some(_) => 0,
+                None => record.crashed(instance, shared.settings.crash_window),
+            };
+            let envelope = match crashes >= max_crashes {
+                true => DeadEnvelope::new(&element, &crashed, &record, &own.instance).to_json(),
+                false => String::new(),
+            };
+            call.arg(&claim).arg(record.to_json()).arg(envelope);
+            seen.insert(claim, (element, record.attempts));
         }
-        let (returned, killed): (i64, Vec<Vec<u8>>) = call.invoke_async(&mut commands).await?;
+        let (returned, killed): (i64, Vec<String>) = call.invoke_async(&mut commands).await?;
         let Ok(returned) = u64::try_from(returned) else { return Ok(()) };
         shared.metrics.reaped.inc_by(returned + killed.len() as u64);
         warn!(dead_instance = instance, returned, killed = killed.len(), "took back what a dead instance held");
-        for element in killed {
-            let attempts = attempts_of.get(&element).copied().unwrap_or(0);
-            // Only jobs run, so only jobs kill; and without a pool nobody wants to know.
-            if let Ok(spec) = JobSpec::parse(&Element(element)) {
+        for (element, attempts) in killed.iter().filter_map(|claim| seen.remove(claim)) {
+            // Without a pool nobody wants to know.
+            if let Ok(spec) = JobSpec::parse(&element) {
                 let _ = shared.crashed.send(Crashed { spec, attempts, failure: crashed.clone() });
             }
         }
         Ok(())
+    }
+
+    /// What an instance runs, with what is remembered of it.
+    async fn jobs_of(&self, instance: &str) -> Result<Vec<Job>, RedisError> {
+        let keys = &self.shared.keys;
+        let mut commands = self.shared.commands.clone();
+        let running: Vec<(String, Vec<u8>)> = commands.hgetall(keys.running(instance)).await?;
+        let mut jobs = Vec::with_capacity(running.len());
+        for (claim, held) in running {
+            let (id, element) = held_parts(&held);
+            let record: Option<Vec<u8>> = commands.hget(&keys.records, id).await?;
+            let record = Record::parse(&record.unwrap_or_default());
+            jobs.push(Job { claim, element, record });
+        }
+        Ok(jobs)
     }
 
     /// Sets the gauges.

@@ -4,7 +4,7 @@
 use redis::Script;
 
 macro_rules! scripts {
-    ($($(#[doc = $doc:literal])+ $name:ident = $file:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $($file:literal)+;)+) => {
         /// All scripts with their hashes.
         pub(super) struct Scripts {
             $($(#[doc = $doc])+ pub(super) $name: Script,)+
@@ -13,24 +13,39 @@ macro_rules! scripts {
         impl Scripts {
             pub(super) fn new() -> Scripts {
                 Scripts {
-                    $($name: Script::new(concat!(include_str!("scripts/clock.lua"), include_str!($file))),)+
+                    $($name: Script::new(concat!($(include_str!(concat!("scripts/", $file, ".lua"))),+)),)+
                 }
             }
         }
     };
 }
 
+// A file that others need stands in front of them.
 scripts! {
     /// A new instance with its lease.
-    register = "scripts/register.lua";
+    register = "clock" "register";
     /// Renews a lease, names the expired ones.
-    renew = "scripts/renew.lua";
+    renew = "clock" "renew";
+    /// What waits, without waiting for more.
+    take = "take";
+    /// From claimed to running.
+    start = "clock" "also" "start";
+    /// Whether a guard is still true.
+    contest = "contest";
+    /// A claimed element that is not started.
+    turn_away = "turn_away";
+    /// What was handed over and cannot be started now.
+    give_back = "give_back";
+    /// Whether a job is still ours, and a note about it.
+    confirm = "clock" "confirm";
+    /// A note about a job of a process that has died.
+    recall = "recall";
     /// done, retry, dead or returned.
-    settle = "scripts/settle.lua";
+    settle = "clock" "held" "also" "settle";
     /// Delayed elements that are due.
-    promote = "scripts/promote.lua";
+    promote = "clock" "held" "promote";
     /// What a dead instance held.
-    reap = "scripts/reap.lua";
+    reap = "clock" "held" "also" "release" "reap";
     /// The end of an instance.
-    deregister = "scripts/deregister.lua";
+    deregister = "held" "also" "release" "deregister";
 }

@@ -1,92 +1,110 @@
-//! The end of a claim: done, retry, dead, or handed back. Written only while the lease is there.
+//! The end of a run: done, retry, dead, or handed back. Written only while the lease is there.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use redis::RedisError;
 
-use super::lease::Lease;
 use super::link::Backoff;
+use super::record::{Record, Verdict};
 use super::{DeadEnvelope, Leased, Queue};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::job::{Element, Outcome, TaskId};
+use crate::job::Outcome;
 
 /// A server that asks us to stay away for longer is asked again all the same.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
+/// The pause before a retry is longer by up to this share, by chance: what failed together does not
+/// come back together.
+const JITTER: f64 = 0.2;
 
-/// Where the element goes.
-pub(super) enum Move {
-    Done,
-    /// To the delayed set, for so long.
-    Retry(Duration),
-    /// To the dead list, in this envelope.
-    Dead(DeadEnvelope),
-    /// To the take end of the list.
-    Return,
+/// What the script is told.
+struct Settlement {
+    word: &'static str,
+    /// The delay in ms, or the envelope.
+    detail: String,
+    /// The record to leave behind; `None` to forget it.
+    record: Option<Record>,
+    /// What is worth keeping on disk while Redis is away: what it does not know yet.
+    to_keep: Option<Record>,
 }
 
 impl Queue {
-    /// Writes what became of a job. Waits while Redis is away; dropping the future gives up, and
-    /// the element stays claimed. A settle whose answer was lost is written once.
+    /// Writes what became of a job. Waits while Redis is away, and keeps the outcome on disk
+    /// meanwhile; dropping the future gives up, and the job stays where it is. A settle whose answer
+    /// was lost is written once.
     ///
     /// # Errors
     /// [`FailureKind::LeaseLost`], and nothing was written: the instance has lost its lease, or the
-    /// element is no longer in its claimed list.
+    /// job was taken away from it.
     pub async fn settle(&self, leased: &Leased, outcome: Outcome) -> Result<()> {
         let lease = &leased.lease;
-        let place = match outcome {
-            Outcome::Done => Move::Done,
+        let mut record = leased.record.clone();
+        record.verdict = None;
+        let verdict = |verdict: Verdict| match leased.concluded.load(Relaxed) {
+            true => None,
+            false => Some(Record { verdict: Some(verdict), ..leased.record.clone() }),
+        };
+        let settlement = match outcome {
+            Outcome::Done => {
+                let to_keep = verdict(Verdict::Delivered { folder: String::new() });
+                Settlement { word: "done", detail: String::new(), record: None, to_keep }
+            }
             Outcome::Retry(failure) => {
-                let asked = failure.retry_after.unwrap_or_default().min(LONGEST_DELAY);
-                Move::Retry(self.shared.settings.retry_delay.max(asked))
+                record.failed(&lease.instance, &failure);
+                let detail = self.retry_delay(&failure, leased.attempt).as_millis().to_string();
+                Settlement { word: "retry", detail, record: Some(record.clone()), to_keep: Some(record) }
             }
             Outcome::Dead(failure) => {
-                Move::Dead(DeadEnvelope::new(&leased.element, &failure, leased.attempt, &lease.instance))
+                record.failed(&lease.instance, &failure);
+                let detail = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance).to_json();
+                let kind = failure.kind.name().to_owned();
+                let to_keep = verdict(Verdict::Failed { kind, message: failure.message });
+                Settlement { word: "dead", detail, record: None, to_keep }
             }
-            Outcome::HandBack => Move::Return,
+            Outcome::HandBack => {
+                Settlement { word: "returned", detail: String::new(), record: Some(record), to_keep: None }
+            }
             Outcome::Abandoned => {
-                lease.release(leased.claim);
+                self.shared.journal.forget(leased).await;
                 return Ok(());
             }
         };
-        let task_id = Some(leased.spec.task_id);
-        self.settle_claim(lease, leased.claim, &leased.element, task_id, place).await
+        let settled = self.write(leased, &settlement).await;
+        self.shared.journal.forget(leased).await;
+        if settled.is_ok() && settlement.word == "retry" {
+            self.shared.delayed.notify_one();
+        }
+        settled
     }
 
-    /// Settles a claim that need not be a job.
-    pub(super) async fn settle_claim(
-        &self,
-        lease: &Lease,
-        claim: u64,
-        element: &Element,
-        task_id: Option<TaskId>,
-        place: Move,
-    ) -> Result<()> {
-        let (word, detail) = match &place {
-            Move::Done => ("done", String::new()),
-            Move::Retry(delay) => ("retry", delay.as_millis().to_string()),
-            Move::Dead(envelope) => ("dead", envelope.to_json()),
-            Move::Return => ("returned", String::new()),
-        };
-        let shared = &self.shared;
+    async fn write(&self, leased: &Leased, settlement: &Settlement) -> Result<()> {
+        let (shared, lease) = (&self.shared, &leased.lease);
         let keys = &shared.keys;
+        let record = match &settlement.record {
+            Some(record) if *record != Record::default() => record.to_json(),
+            // Most elements never have one: then there is none to delete.
+            _ if leased.has_record() => String::new(),
+            _ => "-".to_owned(),
+        };
         let mut call = shared.scripts.settle.prepare_invoke();
         call.key(&keys.leases)
-            .key(&lease.claimed)
-            .key(&lease.receipts)
+            .key(&lease.running)
             .key(&keys.list)
             .key(&keys.delayed)
             .key(&keys.dead)
-            .key(&keys.attempts)
-            .key(&keys.crashes)
+            .key(&keys.records)
+            .key(&keys.guards)
+            .key(&keys.recent)
             .key(&keys.counts)
             .arg(&lease.instance)
-            .arg(&element.0)
-            .arg(lease.claim_name(claim))
-            .arg(lease.receipt_to_forget())
-            .arg(task_id.map(|id| id.to_string()).unwrap_or_default())
-            .arg(word)
-            .arg(detail);
+            .arg(leased.claim)
+            .arg(lease.token)
+            .arg(settlement.word)
+            .arg(&settlement.detail)
+            .arg(record)
+            .arg(shared.settings.dedupe.as_millis() as u64);
         let mut backoff = Backoff::new();
+        let mut asked_before = false;
         let answer = loop {
             if lease.lost.is_cancelled() {
                 break -1;
@@ -96,6 +114,10 @@ impl Queue {
                 Ok(answer) => break answer,
                 Err(error) => {
                     shared.link.failed(&error);
+                    if let Some(record) = &settlement.to_keep {
+                        shared.journal.keep(leased, record).await;
+                    }
+                    asked_before = true;
                     tokio::time::sleep(backoff.next()).await;
                 }
             }
@@ -104,16 +126,21 @@ impl Queue {
             return Err(lease.lose());
         }
         shared.link.answered();
-        lease.release(claim);
-        if matches!(place, Move::Retry(_)) {
-            shared.delayed.notify_one();
-        }
         match answer {
-            0 => Err(Failure::new(
+            0 if !asked_before => Err(Failure::new(
                 FailureKind::LeaseLost,
-                format!("the element is no longer in the claimed list of {}: somebody took it away", lease.instance),
+                format!("the job is not among those of {} any more: somebody took it away", lease.instance),
             )),
             _ => Ok(()),
         }
+    }
+
+    /// How long a job waits for its next attempt.
+    fn retry_delay(&self, failure: &Failure, attempt: u32) -> Duration {
+        let settings = &self.shared.settings;
+        let doublings = if failure.kind.backs_off() { attempt.saturating_sub(1).min(16) } else { 0 };
+        let delay = settings.retry_delay.saturating_mul(1 << doublings).min(settings.max_retry_delay);
+        let asked = failure.retry_after.unwrap_or_default().min(LONGEST_DELAY);
+        delay.max(asked).mul_f64(1.0 + JITTER * fastrand::f64())
     }
 }

@@ -1,11 +1,10 @@
-//! Taking: one blocking move at a time, on a connection of its own.
+//! Taking: what waits, or one blocking move at a time, on a connection of its own.
 //!
 //! The server may hand over an element at any moment between the command and its answer. So the
 //! answer is always awaited (a wait that is no longer wanted is unblocked from another
-//! connection), and after every error the claimed list is read again: what is there and not in
-//! hand was handed over with an answer that never came.
+//! connection), and after every error the claimed list is read again: what is there was handed
+//! over with an answer that never came.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -15,32 +14,34 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::classify::{self, Reading};
-use super::keys::rq_job;
 use super::lease::Lease;
 use super::link::{Backoff, Link};
-use super::settle::Move;
-use super::{DeadEnvelope, Leased, Queue};
-use crate::failure::{Failure, FailureKind, Result};
-use crate::job::{Element, JobSpec};
+use super::{Leased, Queue};
+use crate::job::Element;
 use crate::redis_client::BlockingConnection;
 
 /// How much longer the client waits for an answer than the server for an element.
 const ANSWER_MARGIN: Duration = Duration::from_secs(2);
 /// Between two attempts to unblock our own wait: the first may overtake the command.
 const UNBLOCK_PAUSE: Duration = Duration::from_millis(50);
+/// Elements that one call takes at most: the server does nothing else meanwhile.
+const TAKEN_AT_ONCE: usize = 64;
+/// How often a pool that is paused looks whether it may go on.
+const PAUSE_POLL: Duration = Duration::from_millis(500);
 
 /// The taking end of an instance. There is one for each [`Queue`].
 pub struct Taker {
-    queue: Queue,
-    lease: Arc<Lease>,
+    pub(super) queue: Queue,
+    pub(super) lease: Arc<Lease>,
     blocking: Option<BlockingConnection>,
-    link: Link,
+    pub(super) link: Link,
     backoff: Backoff,
-    /// Claimed without our knowledge; the oldest first.
-    found: VecDeque<Element>,
     /// Until then a command of a connection that broke can still claim an element.
     suspect_until: Option<Instant>,
+    /// Whether the last look at the list found something: then more may be there without waiting.
+    busy: bool,
+    /// Elements in a row that belong to RQ, when we leave those to it.
+    pub(super) left_alone: u64,
 }
 
 impl Queue {
@@ -52,65 +53,100 @@ impl Queue {
             blocking: None,
             link: Link::new("take", self.shared.metrics.clone()),
             backoff: Backoff::new(),
-            found: VecDeque::new(),
             suspect_until: None,
+            busy: true,
+            left_alone: 0,
         }
     }
 }
 
 impl Taker {
-    /// The next job: waits as long as there is none, or Redis is away. What is not a job goes to
-    /// the dead list on the way. `None` after `stop`: what was handed over meanwhile has been
-    /// handed back, or is still claimed when Redis was away.
+    /// The next jobs, started, at most `room` and at least one: waits as long as there is none, the
+    /// queue is paused, or Redis is away. What is not a job goes to the dead list on the way. `None`
+    /// after `stop`: what was handed over meanwhile has been handed back, or is still claimed when
+    /// Redis was away.
     ///
-    /// Call it with a permit in hand. Not cancel safe: the future must not be dropped, or an
-    /// element stays claimed until this instance ends.
-    pub async fn next(&mut self, stop: &CancellationToken) -> Option<Leased> {
+    /// Call it with permits in hand. Not cancel safe: the future must not be dropped, or elements
+    /// stay claimed until this instance ends.
+    pub async fn next(&mut self, room: usize, stop: &CancellationToken) -> Option<Vec<Leased>> {
         loop {
             if stop.is_cancelled() {
-                self.hand_back_found().await;
                 return None;
             }
             if self.lease.lost.is_cancelled() {
                 self.follow_lease(stop).await;
                 continue;
             }
-            match self.take(stop).await {
-                Ok(None) => {}
-                Ok(Some(element)) => {
-                    self.backoff.reset();
-                    if let Some(leased) = self.receive(element, stop).await {
-                        return Some(leased);
+            if self.queue.is_paused() {
+                self.wait_for_resume(stop).await;
+                continue;
+            }
+            self.lease.taking.store(true, Relaxed);
+            let taken = self.take(room.min(TAKEN_AT_ONCE), stop).await;
+            let started = match taken {
+                Ok(elements) if elements.is_empty() => Vec::new(),
+                // Handed over while the stop came: back to its place at once.
+                Ok(_) if stop.is_cancelled() => {
+                    if let Err(error) = self.queue.give_back(&self.lease).await {
+                        self.queue.shared.link.failed(&error);
                     }
+                    Vec::new()
                 }
-                Err(error) => self.recover(&error, stop).await,
+                Ok(elements) => {
+                    self.backoff.reset();
+                    self.start(elements, stop).await
+                }
+                Err(error) => {
+                    self.recover(&error, stop).await;
+                    Vec::new()
+                }
+            };
+            self.lease.taking.store(false, Relaxed);
+            if !started.is_empty() {
+                return Some(started);
             }
         }
     }
 
-    /// One step: an element that was found, a look at the claimed list, or a blocking move.
-    async fn take(&mut self, stop: &CancellationToken) -> Result<Option<Element>, RedisError> {
-        if let Some(element) = self.found.pop_front() {
-            return Ok(Some(element));
-        }
+    /// One step: a look at the claimed list, at what waits, or a blocking move. The oldest first.
+    async fn take(&mut self, room: usize, stop: &CancellationToken) -> Result<Vec<Element>, RedisError> {
         let suspect = self.suspect_until.is_some_and(|until| Instant::now() < until);
         if self.lease.reread.swap(false, Relaxed) || suspect {
-            self.found = self.unknown_elements().await?;
-            if !self.found.is_empty() {
-                return Ok(None);
+            let found = self.strays(room).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        if std::mem::replace(&mut self.busy, false) {
+            let elements = self.waiting(room).await?;
+            if !elements.is_empty() {
+                self.busy = elements.len() == room;
+                return Ok(elements);
             }
         }
         let blocking = match self.blocking.take() {
             Some(blocking) => blocking,
             None => tokio::select! {
                 connected = self.connect() => connected?,
-                () = stop.cancelled() => return Ok(None),
+                () = stop.cancelled() => return Ok(Vec::new()),
             },
         };
         let blocking = self.blocking.insert(blocking);
         let taken = blocking_move(&self.queue, &self.lease, blocking, stop).await?;
         self.link.answered();
-        Ok(taken.map(Element))
+        // One that came alone is answered for alone: the next wait begins with a look at the list.
+        self.busy = taken.is_some();
+        Ok(taken.map(Element).into_iter().collect())
+    }
+
+    /// What waits, as far as there is room.
+    async fn waiting(&mut self, room: usize) -> Result<Vec<Element>, RedisError> {
+        let shared = &self.queue.shared;
+        let mut call = shared.scripts.take.key(&shared.keys.leases);
+        call.key(&shared.keys.list).key(&self.lease.claimed).arg(room);
+        let elements: Vec<Vec<u8>> = call.invoke_async(&mut shared.commands.clone()).await?;
+        self.link.answered();
+        Ok(elements.into_iter().map(Element).collect())
     }
 
     async fn connect(&self) -> Result<BlockingConnection, RedisError> {
@@ -118,117 +154,30 @@ impl Taker {
         shared.commands.blocking(&shared.keys.list, shared.settings.block + ANSWER_MARGIN).await
     }
 
-    /// What is in the claimed list and not in hand, the oldest first.
-    async fn unknown_elements(&self) -> Result<VecDeque<Element>, RedisError> {
-        // Before the list is read: what is settled in between is then missing in the list, not
-        // here. Nobody but this taker adds to what is in hand.
-        let mut in_hand = self.lease.multiset();
-        let claimed: Vec<Vec<u8>> = self.queue.shared.commands.clone().lrange(&self.lease.claimed, 0, -1).await?;
-        let mut unknown = VecDeque::new();
-        for element in claimed.into_iter().rev() {
-            match in_hand.get_mut(&element) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ => unknown.push_back(Element(element)),
-            }
+    /// What is in the claimed list, the oldest first. Only this taker starts what is there, so all
+    /// of it came without our knowledge. What there is no room for goes back.
+    async fn strays(&mut self, room: usize) -> Result<Vec<Element>, RedisError> {
+        let mut commands = self.queue.shared.commands.clone();
+        let claimed: Vec<Vec<u8>> = commands.lrange(&self.lease.claimed, 0, -1).await?;
+        if claimed.is_empty() {
+            return Ok(Vec::new());
         }
-        if !unknown.is_empty() {
-            warn!(elements = unknown.len(), "found claimed elements that were not in hand");
+        warn!(elements = claimed.len(), "found elements whose hand-over was not answered");
+        if claimed.len() > room {
+            self.queue.give_back(&self.lease).await?;
+            self.busy = true;
+            return Ok(Vec::new());
         }
-        Ok(unknown)
-    }
-
-    /// An element is claimed: in hand from here on.
-    async fn receive(&self, element: Element, stop: &CancellationToken) -> Option<Leased> {
-        let claim = self.lease.hold(&element);
-        if stop.is_cancelled() {
-            self.hand_back(claim, &element).await;
-            return None;
-        }
-        let mut backoff = Backoff::new();
-        loop {
-            match self.judge(&element).await {
-                Ok(Verdict::Job(spec, attempt)) => {
-                    return Some(Leased { element, spec, attempt, claim, lease: self.lease.clone() });
-                }
-                Ok(Verdict::Dead(failure)) => {
-                    self.bury(claim, &element, failure).await;
-                    return None;
-                }
-                Ok(Verdict::NotOurs) => {
-                    self.lease.lose();
-                    return None;
-                }
-                Err(error) => {
-                    self.queue.shared.link.failed(&error);
-                    tokio::select! {
-                        // Still claimed: handed back when the instance ends.
-                        () = stop.cancelled() => return None,
-                        () = tokio::time::sleep(backoff.next()) => {}
-                    }
-                }
-            }
-        }
-    }
-
-    async fn judge(&self, element: &Element) -> Result<Verdict, RedisError> {
-        let shared = &self.queue.shared;
-        let mut commands = shared.commands.clone();
-        match classify::read(element) {
-            Reading::Job(spec) => {
-                // An instance that was stopped for long must not start what others have by now.
-                let mut pipe = redis::pipe();
-                pipe.zscore(&shared.keys.leases, &self.lease.instance);
-                pipe.hget(&shared.keys.attempts, spec.task_id.get());
-                let (lease, failed): (Option<f64>, Option<u32>) = pipe.query_async(&mut commands).await?;
-                Ok(match lease {
-                    Some(_) => Verdict::Job(spec, failed.unwrap_or(0).saturating_add(1)),
-                    None => Verdict::NotOurs,
-                })
-            }
-            Reading::Id(id) => match commands.hexists(rq_job(id), "data").await {
-                Ok(true) => Ok(Verdict::Dead(classify::foreign(id))),
-                Ok(false) => Ok(Verdict::Dead(classify::orphan_id(id))),
-                Err(error) if is_wrong_type(&error) => Ok(Verdict::Dead(classify::orphan_id(id))),
-                Err(error) => Err(error),
-            },
-            Reading::Rubbish(failure) => Ok(Verdict::Dead(failure)),
-        }
-    }
-
-    /// To the dead list, verbatim.
-    async fn bury(&self, claim: u64, element: &Element, failure: Failure) {
-        let task_id = JobSpec::task_id_of(element);
-        let envelope = DeadEnvelope::new(element, &failure, 0, &self.lease.instance);
-        let settled = self.queue.settle_claim(&self.lease, claim, element, task_id, Move::Dead(envelope)).await;
-        if settled.is_ok() {
-            self.queue.shared.metrics.malformed.inc();
-            let task_id = task_id.map(|id| id.get());
-            warn!(task_id, kind = failure.kind.name(), reason = %failure, "not a job: moved to the dead list");
-        }
-    }
-
-    async fn hand_back(&self, claim: u64, element: &Element) {
-        let task_id = JobSpec::task_id_of(element);
-        if let Err(failure) = self.queue.settle_claim(&self.lease, claim, element, task_id, Move::Return).await
-            && failure.kind != FailureKind::LeaseLost
-        {
-            warn!(reason = %failure, "could not hand back an element");
-        }
-    }
-
-    /// The newest first, so that the oldest is taken first again.
-    async fn hand_back_found(&mut self) {
-        while let Some(element) = self.found.pop_back() {
-            let claim = self.lease.hold(&element);
-            self.hand_back(claim, &element).await;
-        }
+        Ok(claimed.into_iter().rev().map(Element).collect())
     }
 
     async fn recover(&mut self, error: &RedisError, stop: &CancellationToken) {
         self.blocking = None;
         self.suspect_until = Some(Instant::now() + self.queue.shared.settings.block + ANSWER_MARGIN);
+        // A server that is out of memory refuses to block, not to hand over what waits.
+        self.busy = true;
         self.link.failed(error);
-        if is_wrong_type(error) {
+        if error.code() == Some("WRONGTYPE") {
             // A tombstone in place of the claimed list: we were taken for dead.
             if let Ok(None) = self.queue.renew(&self.lease).await {
                 self.lease.lose();
@@ -241,9 +190,19 @@ impl Taker {
         }
     }
 
+    async fn wait_for_resume(&self, stop: &CancellationToken) {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = self.lease.lost.cancelled() => return,
+            () = tokio::time::sleep(PAUSE_POLL) => {}
+        }
+        if let Err(error) = self.queue.look_whether_paused().await {
+            self.queue.shared.link.failed(&error);
+        }
+    }
+
     /// Waits for the identity that follows a lost one.
     async fn follow_lease(&mut self, stop: &CancellationToken) {
-        self.found.clear();
         let mut leases = self.queue.shared.lease.subscribe();
         let current = tokio::select! {
             () = stop.cancelled() => return,
@@ -251,21 +210,12 @@ impl Taker {
         };
         if let Ok(lease) = current {
             self.lease = lease.clone();
+            self.busy = true;
         }
     }
 }
 
-/// What an element turned out to be.
-enum Verdict {
-    /// A job and the number of this attempt.
-    Job(JobSpec, u32),
-    /// Not a job.
-    Dead(Failure),
-    /// The lease is gone.
-    NotOurs,
-}
-
-/// `BLMOVE`, awaited to its end. A stop and a lost lease only make the end come sooner.
+/// `BLMOVE`, awaited to its end. A stop, a pause and a lost lease only make the end come sooner.
 async fn blocking_move(
     queue: &Queue,
     lease: &Lease,
@@ -287,6 +237,7 @@ async fn blocking_move(
         biased;
         answer = &mut answer => return answer,
         () = stop.cancelled() => {}
+        () = queue.paused() => {}
         () = lease.lost.cancelled() => {}
     }
     if !unblock.is_possible() {
@@ -304,8 +255,4 @@ async fn blocking_move(
             () = unblock => {}
         }
     }
-}
-
-fn is_wrong_type(error: &RedisError) -> bool {
-    error.code() == Some("WRONGTYPE")
 }

@@ -25,8 +25,8 @@ pub struct Depths {
 /// A reader of the queue.
 #[derive(Clone)]
 pub struct QueueView {
-    commands: Commands,
-    keys: Keys,
+    pub(super) commands: Commands,
+    pub(super) keys: Keys,
 }
 
 impl QueueView {
@@ -50,7 +50,7 @@ impl QueueView {
         let mut pipe = redis::pipe();
         pipe.llen(&self.keys.list).zcard(&self.keys.delayed).llen(&self.keys.dead).hget(&self.keys.counts, "done");
         for instance in &instances {
-            pipe.llen(self.keys.claimed(instance));
+            pipe.llen(self.keys.claimed(instance)).hlen(self.keys.running(instance));
         }
         // An instance that goes in between leaves a tombstone, whose length is an error: it holds
         // nothing.
@@ -62,7 +62,7 @@ impl QueueView {
         });
         let mut next = || numbers.next().unwrap_or(Ok(0));
         let mut depths = Depths { waiting: next()?, delayed: next()?, dead: next()?, done: next()?, running: 0 };
-        for _ in &instances {
+        for _ in 0..instances.len() * 2 {
             depths.running += next()?;
         }
         Ok(depths)

@@ -66,20 +66,24 @@ impl FinalizeClient {
         })
     }
 
-    /// Tells the backend that the task's course has been delivered as `folder_name`. Safe to repeat.
+    /// Tells the backend that the task's course has been delivered as `folder_name`. Safe to repeat:
+    /// every call for one element carries the same `Idempotency-Key`, its id.
     ///
     /// # Errors
     /// `finalize_failed` with the status and the beginning of the answer unless that is 200.
-    pub async fn finalize(&self, task_id: TaskId, folder_name: &str) -> Result<()> {
+    pub async fn finalize(&self, task_id: TaskId, folder_name: &str, key: &str) -> Result<()> {
         match &self.backend {
-            Some(backend) => backend.finalize(task_id, folder_name).await.map_err(|failure| failure.at("finalize")),
+            Some(backend) => {
+                let called = backend.finalize(task_id, folder_name, key).await;
+                called.map_err(|failure| failure.at("finalize"))
+            }
             None => Ok(()),
         }
     }
 }
 
 impl Backend {
-    async fn finalize(&self, task_id: TaskId, folder_name: &str) -> Result<()> {
+    async fn finalize(&self, task_id: TaskId, folder_name: &str, key: &str) -> Result<()> {
         let timestamp = jiff::Timestamp::now().as_second().to_string();
         let secret = self.secret.expose_secret();
         let secret_key = self.secret_in_body.then_some(secret);
@@ -87,6 +91,7 @@ impl Backend {
             .client
             .post(self.endpoint.clone())
             .timeout(self.timeout)
+            .header("Idempotency-Key", key)
             .header("X-Timestamp", &timestamp)
             .header("X-Signature", signature(secret, task_id, folder_name, &timestamp))
             .json(&Body { secret_key, task_id, folder_name, timestamp: &timestamp });
@@ -222,8 +227,11 @@ mod tests {
     #[tokio::test]
     async fn the_call_is_signed_and_made_once() {
         let (url, calls) = backend(|| "ok".into_response()).await;
-        client(Some(url.clone()), |_| {}).finalize(task(), "Course Name").await.unwrap();
-        client(Some(url), |settings| settings.secret_in_body = false).finalize(task(), "Course Name").await.unwrap();
+        client(Some(url.clone()), |_| {}).finalize(task(), "Course Name", "key-1").await.unwrap();
+        client(Some(url), |settings| settings.secret_in_body = false)
+            .finalize(task(), "Course Name", "key-1")
+            .await
+            .unwrap();
         let calls = calls.lock().unwrap();
         assert_eq!(calls.len(), 2);
         for ((uri, headers, body), secret_key) in calls.iter().zip([r#""secret_key":"s3cret","#, ""]) {
@@ -232,6 +240,7 @@ mod tests {
             let age = jiff::Timestamp::now().as_second() - timestamp.parse::<i64>().unwrap();
             assert!((0..10).contains(&age), "{timestamp}");
             assert_eq!(headers["x-signature"], signature(SECRET, task(), "Course Name", timestamp));
+            assert_eq!(headers["idempotency-key"], "key-1");
             assert_eq!(headers["content-type"], "application/json");
             let expected =
                 format!(r#"{{{secret_key}"task_id":43,"folder_name":"Course Name","timestamp":"{timestamp}"}}"#);
@@ -246,7 +255,7 @@ mod tests {
             (axum::http::StatusCode::ACCEPTED, text).into_response()
         })
         .await;
-        let failure = client(Some(url), |_| {}).finalize(task(), "Course").await.unwrap_err();
+        let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1").await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::FinalizeFailed);
         assert!(failure.message.contains("202 Accepted: no: your key was [secret]; xxx"), "{failure}");
         assert!(!failure.message.contains(SECRET) && failure.message.len() < 350, "{failure}");
@@ -256,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_redirect_is_not_followed() {
         let (url, calls) = backend(|| axum::response::Redirect::temporary("/elsewhere").into_response()).await;
-        let failure = client(Some(url), |_| {}).finalize(task(), "Course").await.unwrap_err();
+        let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1").await.unwrap_err();
         assert!(failure.message.contains("307"), "{failure}");
         assert_eq!(calls.lock().unwrap().len(), 1);
     }
@@ -267,13 +276,13 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
         let client = client(Some(url), |settings| settings.timeout = Duration::from_millis(300));
-        let failure = client.finalize(task(), "Course").await.unwrap_err();
+        let failure = client.finalize(task(), "Course", "key-1").await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::FinalizeFailed);
         assert!(failure.message.contains("the server stopped answering"), "{failure}");
     }
 
     #[tokio::test]
     async fn without_a_backend_nothing_is_called() {
-        client(None, |_| {}).finalize(task(), "Course").await.unwrap();
+        client(None, |_| {}).finalize(task(), "Course", "key-1").await.unwrap();
     }
 }

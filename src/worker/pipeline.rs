@@ -17,7 +17,7 @@ use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::queue::{Leased, Queue};
+use crate::queue::{Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
@@ -53,8 +53,17 @@ struct Trail {
 impl JobRunner for Pipeline {
     async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome {
         let mut trail = Trail::default();
-        match self.attempt(&job, &mut trail, &cancel).await {
-            Ok(receipt) => self.completed(&job.spec, &trail, &receipt).await,
+        if let Some(verdict) = &job.record.verdict {
+            return self.tell_again(&job.spec, &mut trail, verdict).await;
+        }
+        let finished = async {
+            let receipt = self.attempt(&job, &mut trail, &cancel).await?;
+            let folder = receipt.folder_name;
+            self.queue.conclude(&job, Verdict::Delivered { folder: folder.clone() }).await?;
+            Ok(folder)
+        };
+        match finished.await {
+            Ok(folder) => self.completed(&job.spec, &trail, &folder).await,
             Err(failure) => self.failed(&job, &trail, failure).await,
         }
     }
@@ -102,7 +111,7 @@ impl Pipeline {
 
         self.queue.confirm(job).await?;
         let started = Instant::now();
-        self.finalize.finalize(spec.task_id, &receipt.folder_name).await?;
+        self.finalize.finalize(spec.task_id, &receipt.folder_name, &job.id).await?;
         self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
         Ok(receipt)
     }
@@ -166,13 +175,31 @@ impl Pipeline {
         Ok(receipt)
     }
 
-    async fn completed(&self, spec: &JobSpec, trail: &Trail, receipt: &Receipt) -> Outcome {
+    /// The job had come to its end before, and whoever ran it died before everybody knew.
+    async fn tell_again(&self, spec: &JobSpec, trail: &mut Trail, verdict: &Verdict) -> Outcome {
+        tracing::info!("this job had come to its end before its instance died: only telling it");
+        let record = self.store.read(spec.task_id).await.ok().flatten();
+        trail.order_id = record.and_then(|record| record.order_id);
+        match verdict {
+            Verdict::Delivered { folder } => self.completed(spec, trail, folder).await,
+            Verdict::Failed { kind, message } => {
+                let failure = Failure::new(FailureKind::named(kind).unwrap_or(FailureKind::Internal), message);
+                self.metrics.job_failed(&failure);
+                let kind = failure.kind.name();
+                tracing::error!(kind, "task failed: {failure} ({})", failure.kind.meaning());
+                self.give_up(spec, 1, trail, &failure).await;
+                Outcome::Dead(failure)
+            }
+        }
+    }
+
+    async fn completed(&self, spec: &JobSpec, trail: &Trail, folder: &str) -> Outcome {
         self.finish(spec, FinalStatus::Completed, None).await;
-        let message = format!("delivered as {}", receipt.folder_name);
+        let message = format!("delivered as {folder}");
         self.events
             .status(spec.task_id, trail.order_id, "completed", trail.status.unwrap_or("enrolled"), &message)
             .await;
-        tracing::info!(folder = receipt.folder_name, "task completed");
+        tracing::info!(folder, "task completed");
         Outcome::Done
     }
 
@@ -193,6 +220,11 @@ impl Pipeline {
                 self.events.status(spec.task_id, trail.order_id, "retrying", previous, &failure.message).await;
             }
             Outcome::Dead(_) => {
+                let verdict = Verdict::Failed { kind: kind.to_owned(), message: failure.message.clone() };
+                if let Err(lost) = self.queue.conclude(job, verdict).await {
+                    tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
+                    return Outcome::Abandoned;
+                }
                 self.metrics.job_failed(&failure);
                 tracing::error!(
                     kind,

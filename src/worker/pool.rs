@@ -15,7 +15,7 @@ use crate::config::WorkerSettings;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
-use crate::queue::{Crashed, Leased, Queue};
+use crate::queue::{Crashed, Leased, Queue, Verdict};
 
 /// How long a cancelled job may take to come to its end before it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -141,20 +141,28 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
     let permits = Arc::new(Semaphore::new(permits));
     let mut taker = pool.queue.taker();
     loop {
-        let permit = tokio::select! {
+        let first = tokio::select! {
             biased;
             () = no_more.cancelled() => return,
             permit = permits.clone().acquire_owned() => permit,
         };
-        let Some(leased) = taker.next(&no_more).await else { return };
-        let pool = pool.clone();
-        // At error level, so that no log level takes the task id off the lines of a job.
-        let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
-        let job = async move {
-            pool.job(Arc::new(leased)).await;
-            drop(permit);
-        };
-        jobs.spawn(job.instrument(span));
+        // The semaphore is never closed.
+        let Ok(mut held) = first else { return };
+        while let Ok(more) = permits.clone().try_acquire_owned() {
+            held.merge(more);
+        }
+        let Some(started) = taker.next(held.num_permits(), &no_more).await else { return };
+        for leased in started {
+            let Some(permit) = held.split(1) else { break };
+            let pool = pool.clone();
+            // At error level, so that no log level takes the task id off the lines of a job.
+            let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+            let job = async move {
+                pool.job(Arc::new(leased)).await;
+                drop(permit);
+            };
+            jobs.spawn(job.instrument(span));
+        }
     }
 }
 
@@ -257,7 +265,8 @@ impl Pool {
         error!(kind = failure.kind.name(), reason = %failure, "DOWNLOAD failed");
         let outcome = settle::outcome(failure, leased.attempt, self.queue.settings().max_attempts);
         if let Outcome::Dead(failure) = &outcome {
-            if self.queue.confirm(leased).await.is_err() {
+            let verdict = Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone() };
+            if self.queue.conclude(leased, verdict).await.is_err() {
                 return Outcome::Abandoned;
             }
             self.tell(leased.spec.clone(), leased.attempt, failure.clone()).await;

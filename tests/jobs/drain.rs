@@ -12,7 +12,7 @@ use crate::world::{LIST, World, course_url, lecture_path, small};
 const STOPPING: &str = "stopping: no more jobs are taken";
 
 fn attempts(world: &World) -> String {
-    world.redis.cli(&["HGETALL", "{rq:queue:downloads}:hauld:attempts"])
+    world.redis.cli(&["HGETALL", "{rq:queue:downloads}:hauld:records"])
 }
 
 /// Nothing of the instance is left behind in Redis.

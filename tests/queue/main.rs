@@ -3,10 +3,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod doubles;
 mod outages;
+mod pause;
 mod pool;
 mod recovery;
 mod settle;
 mod store;
 mod take;
+mod verdicts;
 mod world;

@@ -79,14 +79,14 @@ async fn a_server_that_freezes_and_awakes_loses_nothing() {
     let stop = CancellationToken::new();
     world.push(element(1)).await;
     next(&mut taker).await;
-    let (leased, ()) = tokio::join!(within(taker.next(&stop)), async {
+    let (leased, ()) = tokio::join!(within(taker.next(1, &stop)), async {
         world.server.pause();
         eventually("the answer is missed", async || world.metrics.redis_up.get() == 0).await;
         world.server.resume();
         let _: u64 = world.redis.clone().lpush(LIST, element(2)).await.unwrap();
     });
-    assert_eq!(leased.unwrap().spec.task_id.get(), 2);
-    assert_eq!(world.claimed(&queue).await, [element(2), element(1)]);
+    assert_eq!(leased.unwrap()[0].spec.task_id.get(), 2);
+    assert_eq!(world.held(&queue).await, [element(2), element(1)]);
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_replica_and_a_wrong_password_are_waited_for() {
     let mut taker = queue.taker();
     let stop = CancellationToken::new();
     let mut redis = world.redis.clone();
-    let (leased, ()) = tokio::join!(within(taker.next(&stop)), async {
+    let (leased, ()) = tokio::join!(within(taker.next(1, &stop)), async {
         let _: () = redis::cmd("REPLICAOF").arg("127.0.0.1").arg(1).query_async(&mut redis).await.unwrap();
         eventually("READONLY is noticed", async || world.metrics.redis_up.get() == 0).await;
         let _: () = redis::cmd("REPLICAOF").arg("NO").arg("ONE").query_async(&mut redis).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_replica_and_a_wrong_password_are_waited_for() {
         let _: () = set("").query_async(&mut redis).await.unwrap();
         let _: u64 = redis.lpush(LIST, element(1)).await.unwrap();
     });
-    assert_eq!(leased.unwrap().spec.task_id.get(), 1);
+    assert_eq!(leased.unwrap()[0].spec.task_id.get(), 1);
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ async fn jobs_run_side_by_side_and_no_more_are_held_than_run() {
     let pool = Pool::start(&world, &runner, settings(3)).await;
     eventually("three run", async || runner.running.load(SeqCst) == 3).await;
     assert_eq!(world.metrics.jobs_running.get(), 3);
-    assert_eq!((world.waiting().await.len(), world.claimed(&pool.queue).await.len()), (7, 3));
+    assert_eq!((world.waiting().await.len(), world.held(&pool.queue).await.len()), (7, 3));
     runner.gate.add_permits(10);
     eventually("all are done", async || ended(&world.metrics, "done") == 10).await;
     assert_eq!(runner.most_running.load(SeqCst), 3);
@@ -234,8 +234,7 @@ async fn what_does_not_fit_into_the_drain_goes_back_in_its_order_at_no_cost() {
         pool.stop().await;
         assert_eq!(world.waiting().await, (1..=5).map(element).collect::<Vec<_>>());
         assert_eq!(ended(&world.metrics, "returned"), 3);
-        assert!(!world.redis.exists::<_, bool>(key("attempts")).await.unwrap());
-        assert!(!world.redis.exists::<_, bool>(key("crashes")).await.unwrap());
+        assert!(!world.redis.exists::<_, bool>(key("records")).await.unwrap());
         assert_gone(&mut world).await;
     }
 }

@@ -8,6 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::world::{World, element, eventually, failure, key, next, within};
 
+fn id(task: u64) -> String {
+    hauld::job::Element(element(task).into_bytes()).id()
+}
+
 #[tokio::test]
 async fn what_a_dead_instance_held_comes_back_in_its_order() {
     let mut world = World::new().await;
@@ -18,7 +22,7 @@ async fn what_a_dead_instance_held_comes_back_in_its_order() {
     }
     let held = [next(&mut taker).await, next(&mut taker).await, next(&mut taker).await];
     living.sweep().await.unwrap();
-    assert_eq!(world.claimed(&dead).await.len(), 3, "a living instance is left alone");
+    assert_eq!(world.held(&dead).await.len(), 3, "a living instance is left alone");
 
     world.expire(&dead.instance()).await;
     living.sweep().await.unwrap();
@@ -51,7 +55,53 @@ async fn an_element_that_three_instances_died_of_is_given_up() {
     assert_eq!(dead[0].kind, "worker_crashed");
     assert_eq!(dead[0].element, Some(element(1)));
     assert_eq!(dead[0].task_id.unwrap().get(), 1);
-    assert!(!world.redis.exists::<_, bool>(key("crashes")).await.unwrap());
+    let history: Vec<_> = dead[0].history.iter().map(|event| event.kind.as_str()).collect();
+    assert_eq!((history, dead[0].attempts), (vec!["worker_crashed"; 3], 0));
+    assert!(!world.redis.exists::<_, bool>(key("records")).await.unwrap());
+}
+
+#[tokio::test]
+async fn only_what_ran_and_only_lately_counts_as_a_crash() {
+    let mut world = World::new().await;
+    let living = world.queue("1").await;
+    world.push(element(1)).await;
+    for round in 1..=5 {
+        let victim = world.queue("0").await;
+        let record: Option<String> = world.redis.hget(key("records"), id(1)).await.unwrap();
+        if round == 3 {
+            // Both were 73 hours ago.
+            let mut record: serde_json::Value = serde_json::from_str(&record.unwrap()).unwrap();
+            let past = jiff::Timestamp::now() - Duration::from_secs(73 * 3600);
+            record["crashes"] = serde_json::json!([past, past]);
+            let _: u64 = world.redis.hset(key("records"), id(1), record.to_string()).await.unwrap();
+        }
+        match round {
+            // Handed over and never started.
+            4 | 5 => world.claim_beside_our_back(&victim).await,
+            _ => drop(next(&mut victim.taker()).await),
+        }
+        world.expire(&victim.instance()).await;
+        living.sweep().await.unwrap();
+    }
+    assert_eq!(world.waiting().await, [element(1)]);
+    let leased = next(&mut living.taker()).await;
+    assert_eq!((leased.record.crashes.len(), leased.record.history.len(), leased.attempt), (1, 3, 1));
+}
+
+#[tokio::test]
+async fn a_delayed_element_that_was_put_there_by_hand_is_not_lost() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    for member in ["by hand", "7-1:by hand", "", ":"] {
+        let _: u64 = world.redis.zadd(key("delayed"), member, 1).await.unwrap();
+    }
+    world.push(element(1)).await;
+    queue.sweep().await.unwrap();
+    let mut waiting = world.waiting().await;
+    waiting.sort();
+    assert_eq!(waiting, ["", "7-1:by hand", ":", "by hand", &element(1)]);
+    assert_eq!(next(&mut queue.taker()).await.spec.task_id.get(), 1);
+    assert_eq!(queue.dead(10).await.unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -104,7 +154,7 @@ async fn a_late_take_of_an_instance_taken_for_dead_loses_nothing() {
         let (zombie, end) = (zombie.clone(), end.clone());
         async move { zombie.keep_sweeping(end).await }
     });
-    let leased = within(taker.next(&stop)).await.unwrap();
+    let leased = within(taker.next(1, &stop)).await.unwrap().remove(0);
     assert_eq!(leased.instance(), zombie.instance());
     assert_ne!(zombie.instance(), old_name);
     zombie.settle(&leased, Outcome::Done).await.unwrap();
@@ -170,7 +220,7 @@ async fn after_a_silence_of_the_server_nobody_is_taken_for_dead_at_once() {
     let last: u64 = world.redis.hget(key("sweeps"), "last").await.unwrap();
     let _: () = world.redis.hset(key("sweeps"), "last", last - 3000).await.unwrap();
     living.sweep().await.unwrap();
-    assert_eq!(world.claimed(&other).await.len(), 1);
+    assert_eq!(world.held(&other).await.len(), 1);
     eventually("it did not come back in its time", async || {
         living.sweep().await.unwrap();
         !world.waiting().await.is_empty()
@@ -191,7 +241,7 @@ async fn leaving_hands_back_what_is_held_and_closes_the_door() {
     let claimed = key(&format!("claimed:{}", queue.instance()));
     assert_eq!(queue.close().await, 2);
     assert_eq!(world.waiting().await, [element(1), element(2), element(3)]);
-    for name in ["leases", "instances", "crashes", "attempts"] {
+    for name in ["leases", "instances", "records", "guards"] {
         assert!(!world.redis.exists::<_, bool>(key(name)).await.unwrap(), "{name}");
     }
     let late: Result<String, _> = redis::cmd("LMOVE")

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{LIST, World, element, eventually, key, next, within};
 
 #[tokio::test]
-async fn elements_come_in_the_order_of_their_pushes_and_move_to_the_claimed_list() {
+async fn elements_come_in_the_order_of_their_pushes_and_are_held() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
     let mut taker = queue.taker();
@@ -22,7 +22,7 @@ async fn elements_come_in_the_order_of_their_pushes_and_move_to_the_claimed_list
         assert_eq!(leased.instance(), queue.instance());
     }
     assert!(world.waiting().await.is_empty());
-    assert_eq!(world.claimed(&queue).await, [element(3), element(2), element(1)]);
+    assert_eq!(world.held(&queue).await, [element(3), element(2), element(1)]);
     assert_eq!(queue.depths().await.unwrap().running, 3);
 }
 
@@ -72,21 +72,45 @@ async fn rubbish_goes_to_the_dead_list_byte_for_byte_and_jobs_behind_it_run() {
     assert_eq!(dead[6].task_id.unwrap().get(), 9);
     assert!(dead[4].element_base64.is_some() && dead[4].element.is_none());
     assert_eq!(queue.dead(2).await.unwrap(), dead[..2]);
-    assert_eq!(world.claimed(&queue).await, [element(1)]);
+    assert_eq!(world.held(&queue).await, [element(1)]);
     assert_eq!(world.metrics.malformed.get(), rubbish.len() as u64);
 }
 
 #[tokio::test]
-async fn the_id_of_an_rq_job_is_recognised() {
+async fn the_id_of_an_rq_job_is_left_where_rq_takes_next() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
-    let id = "5f1c0d9e-1111-4222-8333-abcdefabcdef";
-    let _: () = world.redis.hset(format!("rq:job:{id}"), "data", b"\x78\x9c").await.unwrap();
-    world.push(id).await;
-    world.push(element(1)).await;
-    next(&mut queue.taker()).await;
-    let dead = queue.dead(10).await.unwrap();
-    assert_eq!((dead[0].kind.as_str(), dead[0].element.as_deref()), ("foreign_job", Some(id)));
+    for id in ["rq-1", "rq-2"] {
+        let _: () = world.redis.hset(format!("rq:job:{id}"), "data", b"\x78\x9c").await.unwrap();
+        world.push(id).await;
+    }
+    for task in 1..=2 {
+        world.push(element(task)).await;
+    }
+    let mut taker = queue.taker();
+    assert_eq!(next(&mut taker).await.spec.task_id.get(), 1);
+    assert_eq!(next(&mut taker).await.spec.task_id.get(), 2);
+    assert_eq!(world.waiting().await, ["rq-1", "rq-2"]);
+
+    // Nothing else is there: no hurry, and still a job that comes is run.
+    let calls = async |world: &mut World| {
+        let info: String = redis::cmd("INFO").arg("commandstats").query_async(&mut world.redis).await.unwrap();
+        let line = info.lines().find(|line| line.starts_with("cmdstat_lmove:")).unwrap_or_default().to_owned();
+        let blocking = info.lines().find(|line| line.starts_with("cmdstat_blmove:")).unwrap_or_default().to_owned();
+        let count = |line: &str| line.split(['=', ',']).nth(1).map_or(0, |calls| calls.parse::<u64>().unwrap());
+        count(&line) + count(&blocking)
+    };
+    let before = calls(&mut world).await;
+    let taking = tokio::spawn(async move { next(&mut taker).await.spec.task_id.get() });
+    tokio::time::sleep(world.settings.block * 5).await;
+    let moved = calls(&mut world).await - before;
+    assert!((2..=30).contains(&moved), "{moved} moves in five times the block");
+    world.push(element(3)).await;
+    assert_eq!(within(taking).await.unwrap(), 3);
+    let mut left = world.waiting().await;
+    left.sort();
+    assert_eq!(left, ["rq-1", "rq-2"]);
+    assert!(queue.dead(10).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -109,7 +133,7 @@ async fn a_connection_that_is_killed_while_it_waits_loses_nothing() {
         }
     };
     tokio::join!(killer, jobs);
-    assert_eq!(world.claimed(&queue).await.len(), 5);
+    assert_eq!(world.held(&queue).await.len(), 5);
 }
 
 /// Kills the connections that wait in `BLMOVE`. Returns how many there were.
@@ -128,30 +152,33 @@ async fn an_element_that_was_handed_over_without_an_answer_is_run() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
     let mut taker = queue.taker();
-    // Two that look the same, one of which is in hand.
-    world.push(element(1)).await;
     world.push(element(1)).await;
     next(&mut taker).await;
+    world.push(element(2)).await;
     world.claim_beside_our_back(&queue).await;
     let mut redis = world.redis.clone();
     let stop = CancellationToken::new();
-    let (leased, ()) = tokio::join!(within(taker.next(&stop)), async {
+    let (leased, ()) = tokio::join!(within(taker.next(1, &stop)), async {
         eventually("a blocked client", async || kill_blocked(&mut redis).await > 0).await;
     });
-    assert_eq!(leased.unwrap().spec.task_id.get(), 1);
+    assert_eq!(leased.unwrap()[0].spec.task_id.get(), 2);
     // And no third one.
-    world.push(element(2)).await;
-    assert_eq!(next(&mut taker).await.spec.task_id.get(), 2);
-    assert_eq!(world.claimed(&queue).await, [element(2), element(1), element(1)]);
+    world.push(element(3)).await;
+    assert_eq!(next(&mut taker).await.spec.task_id.get(), 3);
+    assert_eq!(world.held(&queue).await, [element(3), element(2), element(1)]);
 }
 
 #[tokio::test]
-async fn the_sweep_notices_an_element_that_came_behind_our_back() {
+async fn the_sweep_gives_back_what_came_behind_our_back() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
-    world.push(element(1)).await;
-    world.claim_beside_our_back(&queue).await;
+    for task in 1..=2 {
+        world.push(element(task)).await;
+        world.claim_beside_our_back(&queue).await;
+    }
+    // The taker may be waiting for a permit: others can have them.
     queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(1), element(2)]);
     assert_eq!(next(&mut queue.taker()).await.spec.task_id.get(), 1);
 }
 
@@ -163,7 +190,7 @@ async fn a_stop_ends_the_wait_at_once_and_takes_nothing_more() {
     let mut taker = queue.taker();
     let stop = CancellationToken::new();
     let mut redis = world.redis.clone();
-    let (leased, ()) = tokio::join!(within(taker.next(&stop)), async {
+    let (leased, ()) = tokio::join!(within(taker.next(1, &stop)), async {
         eventually("a blocked client", async || {
             let clients: String = redis::cmd("CLIENT").arg("LIST").query_async(&mut redis).await.unwrap();
             clients.contains(" flags=b")
@@ -173,9 +200,9 @@ async fn a_stop_ends_the_wait_at_once_and_takes_nothing_more() {
     });
     assert!(leased.is_none());
     world.push(element(1)).await;
-    assert!(within(taker.next(&stop)).await.is_none());
+    assert!(within(taker.next(1, &stop)).await.is_none());
     assert_eq!(world.waiting().await, [element(1)]);
-    assert!(world.claimed(&queue).await.is_empty());
+    assert!(world.held(&queue).await.is_empty());
 }
 
 #[tokio::test]
@@ -201,9 +228,11 @@ async fn an_old_worker_beside_us_gets_its_share_and_nothing_is_done_twice() {
         let (queue, stop) = (queue.clone(), stop.clone());
         async move {
             let mut elements = Vec::new();
-            while let Some(leased) = taker.next(&stop).await {
-                elements.push(String::from_utf8(leased.element.0.clone()).unwrap());
-                queue.settle(&leased, Outcome::Done).await.unwrap();
+            while let Some(started) = taker.next(4, &stop).await {
+                for leased in started {
+                    elements.push(String::from_utf8(leased.element.0.clone()).unwrap());
+                    queue.settle(&leased, Outcome::Done).await.unwrap();
+                }
             }
             elements
         }

@@ -27,6 +27,8 @@ pub struct World {
     pub redis: MultiplexedConnection,
     pub settings: QueueSettings,
     pub metrics: Arc<Metrics>,
+    /// Where outcomes are kept while Redis is away.
+    pub outcomes: tempfile::TempDir,
 }
 
 impl World {
@@ -43,13 +45,20 @@ impl World {
             sweep: Duration::from_millis(100),
             max_attempts: 3,
             retry_delay: Duration::ZERO,
+            max_retry_delay: Duration::from_secs(1800),
             max_crashes: 3,
+            crash_window: Duration::from_secs(72 * 3600),
+            dedupe: Duration::ZERO,
+            max_dead: 10_000,
+            max_dead_age: Duration::from_secs(90 * 86_400),
         };
-        World { server, redis, settings, metrics: Metrics::new() }
+        let outcomes = tempfile::tempdir().unwrap();
+        World { server, redis, settings, metrics: Metrics::new(), outcomes }
     }
 
     pub async fn queue(&self, instance: &str) -> Queue {
-        Queue::connect(&self.server.settings(), &self.settings, instance, self.metrics.clone()).await.unwrap()
+        let (server, outcomes) = (self.server.settings(), self.outcomes.path().join("outcomes"));
+        Queue::connect(&server, &self.settings, instance, outcomes, self.metrics.clone()).await.unwrap()
     }
 
     /// As the producers do.
@@ -64,9 +73,14 @@ impl World {
         elements
     }
 
-    /// The newest first.
-    pub async fn claimed(&mut self, queue: &Queue) -> Vec<String> {
-        self.redis.lrange(key(&format!("claimed:{}", queue.instance())), 0, -1).await.unwrap()
+    /// What the instance has, started or not; the newest first.
+    pub async fn held(&mut self, queue: &Queue) -> Vec<String> {
+        let claimed = key(&format!("claimed:{}", queue.instance()));
+        let mut held: Vec<String> = self.redis.lrange(claimed, 0, -1).await.unwrap();
+        let running = key(&format!("running:{}", queue.instance()));
+        let running: BTreeMap<u64, String> = self.redis.hgetall(running).await.unwrap();
+        held.extend(running.into_values().rev().map(|job| job.splitn(3, ':').nth(2).unwrap().to_owned()));
+        held
     }
 
     pub async fn count(&mut self, name: &str) -> u64 {
@@ -120,7 +134,9 @@ pub fn failure() -> Failure {
 /// The next job, which is there or comes soon.
 pub async fn next(taker: &mut Taker) -> Leased {
     let stop = CancellationToken::new();
-    within(taker.next(&stop)).await.expect("not stopped")
+    let mut jobs = within(taker.next(1, &stop)).await.expect("not stopped");
+    assert_eq!(jobs.len(), 1);
+    jobs.remove(0)
 }
 
 pub async fn within<T>(future: impl Future<Output = T>) -> T {

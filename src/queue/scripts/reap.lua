@@ -1,47 +1,40 @@
--- Takes back what a dead instance held: to the take end of the list in its order, or to the dead
--- list when too many instances died while they held it.
--- KEYS 1 leases  2 claimed list of the dead instance  3 its receipts  4 list  5 dead  6 attempts
---      7 crashes  8 counts  9 instances  10 sweeps
--- ARGV 1 dead instance  2 crashes that are too many  3 life of the tombstone (s)
---      then for each element: element, task id or '', envelope for the dead list
--- Returns {number of elements put back, elements killed}, or {-1, {}} when the instance is not dead.
+-- Takes back what a dead instance had: to the take end of the list in its order, or to the dead
+-- list when too many instances died while they ran it.
+-- KEYS as for `release`  8 dead  9 records  10 sweeps
+-- ARGV 1 dead instance  2 life of the tombstone (s)  3 number of jobs that were seen, then for each:
+--      claim, record, envelope for the dead list or ''
+--      then commands that follow
+-- Returns {number of elements put back, claims that were killed}, or {-1, {}} when the instance is
+-- not dead.
 
 local expiry = tonumber(redis.call('ZSCORE', KEYS[1], ARGV[1]))
 if not expiry or expiry > now or now < tonumber(redis.call('HGET', KEYS[10], 'grace') or 0) then
     return {-1, {}}
 end
-redis.call('HDEL', KEYS[9], '')
+redis.call('HDEL', KEYS[7], '')
 
-local tasks, envelopes = {}, {}
-for index = 4, #ARGV, 3 do
-    tasks[ARGV[index]] = ARGV[index + 1]
-    envelopes[ARGV[index]] = ARGV[index + 2]
+local records, envelopes = {}, {}
+local number = tonumber(ARGV[3])
+for index = 0, number - 1 do
+    local claim = ARGV[4 + index * 3]
+    records[claim] = ARGV[5 + index * 3]
+    envelopes[claim] = ARGV[6 + index * 3]
 end
-
--- From the newest to the oldest, so that the oldest ends up where it is taken first.
-local returned, killed = 0, {}
-for _ = 1, redis.call('LLEN', KEYS[2]) do
-    local element = redis.call('LINDEX', KEYS[2], 0)
-    local id = redis.sha1hex(element)
-    local crashes = redis.call('HINCRBY', KEYS[7], id, 1)
-    -- An element that came after the caller looked has no envelope and gets another chance.
-    if crashes >= tonumber(ARGV[2]) and envelopes[element] then
-        redis.call('LPUSH', KEYS[5], envelopes[element])
-        redis.call('LPOP', KEYS[2])
-        redis.call('HDEL', KEYS[7], id)
-        redis.call('HDEL', KEYS[6], tasks[element])
-        killed[#killed + 1] = element
-    else
-        redis.call('LMOVE', KEYS[2], KEYS[4], 'LEFT', 'RIGHT')
-        returned = returned + 1
+local killed = {}
+local returned = release(ARGV[1], 'reaped', 'reaped', ARGV[2], function(claim, id)
+    -- A job that was started after the caller looked has neither: it goes back uncounted.
+    local envelope = envelopes[claim]
+    if envelope and envelope ~= '' then
+        redis.call('LPUSH', KEYS[8], envelope)
+        redis.call('HDEL', KEYS[9], id)
+        redis.call('HINCRBY', KEYS[6], 'dead', 1)
+        killed[#killed + 1] = claim
+        return true
     end
-end
-
--- Last, so that an error above leaves the lease for the next sweep.
-redis.call('HINCRBY', KEYS[8], 'reaped', returned + #killed)
-redis.call('HINCRBY', KEYS[8], 'dead', #killed)
-redis.call('ZREM', KEYS[1], ARGV[1])
-redis.call('HDEL', KEYS[9], ARGV[1])
-redis.call('DEL', KEYS[3])
-redis.call('SET', KEYS[2], 'reaped', 'EX', ARGV[3])
+    if records[claim] then
+        redis.call('HSET', KEYS[9], id, records[claim])
+    end
+    return false
+end)
+also(4 + number * 3)
 return {returned, killed}

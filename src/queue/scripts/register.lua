@@ -3,9 +3,7 @@
 -- ARGV 1 name of the instance on its host  2 random text  3 lease (ms)  4 rest of the JSON about it
 -- Returns the instance and its token.
 
--- A server that is out of memory refuses a script's first command when it may need memory, and
--- lets everything pass after a write that does not: here and in the other scripts such a write
--- comes first.
+-- As in take.lua: first a write that needs no memory.
 redis.call('HDEL', KEYS[3], '')
 local token = redis.call('INCR', KEYS[1])
 local number = string.format('%.0f', token)

@@ -1,10 +1,12 @@
 -- Renews a lease and names the instances whose lease has run out.
--- KEYS 1 leases  2 claimed list of the instance  3 sweeps
--- ARGV 1 instance  2 lease (ms)  3 longest silence between two renewals of a healthy fleet (ms)  4 grace (ms)
--- Returns {elements claimed, {expired instances}}, or {-1, {}} when the lease is gone.
+-- KEYS 1 leases  2 claimed list of the instance  3 sweeps  4 paused
+-- ARGV 1 instance  2 lease (ms)  3 longest silence between two renewals of a healthy fleet (ms)
+--      4 grace (ms)  5 its name for `paused`
+-- Returns {elements claimed, paused (0 or 1), {expired instances}}, or {-1, 0, {}} when the lease is
+-- gone.
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-    return {-1, {}}
+    return {-1, 0, {}}
 end
 redis.call('HDEL', KEYS[3], '')
 
@@ -21,4 +23,5 @@ local expired = {}
 if now >= tonumber(redis.call('HGET', KEYS[3], 'grace') or 0) then
     expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 16)
 end
-return {redis.call('LLEN', KEYS[2]), expired}
+local paused = redis.call('HMGET', KEYS[4], '*', ARGV[5])
+return {redis.call('LLEN', KEYS[2]), (paused[1] or paused[2]) and 1 or 0, expired}

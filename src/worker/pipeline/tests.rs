@@ -30,7 +30,8 @@ impl World {
         config.report.api_base_url = Some(backend(calls.clone()).await);
         config.report.secret = Some(SecretString::from("s3cret"));
         let metrics = Metrics::new();
-        let queue = Queue::connect(&config.redis, &config.queue, "0", metrics.clone()).await.unwrap();
+        let queue = Queue::connect(&config.redis, &config.queue, "0", folder.path().join("outcomes"), metrics.clone());
+        let queue = queue.await.unwrap();
         let engine = crate::hls::Engine::new(&config, metrics.clone()).unwrap();
         let streams =
             crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
@@ -57,7 +58,8 @@ impl World {
     async fn take(&self) -> Arc<Leased> {
         let element = br#"{"taskId":7,"email":"a@b","courseUrl":"http://127.0.0.1:9/course.m3u8"}"#;
         let _: u64 = self.redis.connection().lpush(LIST, &element[..]).await.unwrap();
-        Arc::new(self.pipeline.queue.taker().next(&CancellationToken::new()).await.unwrap())
+        let mut jobs = self.pipeline.queue.taker().next(1, &CancellationToken::new()).await.unwrap();
+        Arc::new(jobs.remove(0))
     }
 
     async fn set_status(&self, status: &str) {
@@ -71,7 +73,7 @@ impl World {
     async fn has_looked_at_the_gate(&self) -> bool {
         let info: String =
             redis::cmd("INFO").arg("commandstats").query_async(&mut self.redis.connection()).await.unwrap();
-        info.contains("cmdstat_hmget")
+        info.contains("cmdstat_exists")
     }
 
     /// Leaves what a run leaves that is killed after it has delivered.

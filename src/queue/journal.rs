@@ -1,0 +1,192 @@
+//! What became of jobs while Redis was away, kept on disk: should the process die before Redis is
+//! back, the next one on this host still knows it.
+//!
+//! One small file for each job, there only as long as the outcome is on disk alone. It is not
+//! secret, but it names a customer: nobody else may read it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use redis::{AsyncCommands, RedisError};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::record::Record;
+use super::{Leased, Queue};
+use crate::disk;
+use crate::failure::{Failure, Result};
+
+/// Files that one sweep reads at most.
+const READ_AT_ONCE: usize = 100;
+
+/// The directory and what this process has in it.
+pub(super) struct Journal {
+    directory: PathBuf,
+    kept: Mutex<BTreeSet<String>>,
+}
+
+/// The content of one file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Entry {
+    instance: String,
+    claim: u64,
+    id: String,
+    element_base64: String,
+    record: Record,
+}
+
+impl Journal {
+    pub(super) fn new(directory: PathBuf) -> Journal {
+        Journal { directory, kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        // A poisoned lock still guards a whole set: only single insertions and removals happen under it.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is known about the job. Trouble with the disk is logged: there is nothing else to
+    /// be done about it.
+    pub(super) async fn keep(&self, leased: &Leased, record: &Record) {
+        let name = file_name(leased.instance(), leased.claim);
+        if !self.kept().insert(name.clone()) {
+            return;
+        }
+        let entry = Entry {
+            instance: leased.instance().to_owned(),
+            claim: leased.claim,
+            id: leased.id.clone(),
+            element_base64: STANDARD.encode(&leased.element.0),
+            record: record.clone(),
+        };
+        let directory = self.directory.clone();
+        let written = disk::blocking(move || {
+            let written = write(&directory, &name, &entry);
+            written.map_err(|error| Failure::disk(format_args!("writing {}", directory.join(&name).display()), error))
+        });
+        match written.await {
+            Ok(()) => info!("Redis is away: the outcome is kept on disk until it is back"),
+            Err(failure) => {
+                let kind = failure.kind.name();
+                warn!(kind, "the outcome cannot be kept on disk while Redis is away: {failure}");
+            }
+        }
+    }
+
+    /// The outcome is where it belongs, or is nobody's any more.
+    pub(super) async fn forget(&self, leased: &Leased) {
+        let name = file_name(leased.instance(), leased.claim);
+        if self.kept().remove(&name) {
+            self.remove(&name).await;
+        }
+    }
+
+    async fn remove(&self, name: &str) {
+        if let Err(failure) = disk::remove(&self.directory.join(name)).await {
+            warn!(kind = failure.kind.name(), "an outcome that is written in Redis stays on disk: {failure}");
+        }
+    }
+
+    /// The files that are not of this process.
+    async fn others(&self) -> Result<Vec<String>> {
+        let directory = self.directory.clone();
+        let names = disk::blocking(move || {
+            let names = names_in(&directory);
+            names.map_err(|error| Failure::disk(format_args!("reading {}", directory.display()), error))
+        });
+        let mut names = names.await?;
+        let kept = self.kept();
+        names.retain(|name| !kept.contains(name));
+        names.truncate(READ_AT_ONCE);
+        Ok(names)
+    }
+}
+
+impl Queue {
+    /// Looks for outcomes that a process which has died could not tell Redis, and tells it. Before
+    /// anybody's jobs are taken back, so that whoever has them next knows.
+    pub(super) async fn recall(&self) -> Result<(), RedisError> {
+        let journal = &self.shared.journal;
+        let names = journal.others().await.unwrap_or_else(|failure| {
+            warn!(kind = failure.kind.name(), "{failure}");
+            Vec::new()
+        });
+        for name in names {
+            let path = journal.directory.join(&name);
+            let text = match tokio::fs::read(&path).await {
+                Ok(text) => text,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    warn!("{}: {error}", path.display());
+                    continue;
+                }
+            };
+            let entry: Option<Entry> = serde_json::from_slice(&text).ok();
+            let element = entry.as_ref().and_then(|entry| STANDARD.decode(&entry.element_base64).ok());
+            let (Some(entry), Some(element)) = (entry, element) else {
+                warn!("{} cannot be read as an outcome: look at it, then remove it", path.display());
+                continue;
+            };
+            if self.recall_entry(&entry, &element).await? {
+                journal.remove(&name).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether the entry has served its purpose.
+    async fn recall_entry(&self, entry: &Entry, element: &[u8]) -> Result<bool, RedisError> {
+        let shared = &self.shared;
+        let mut commands = shared.commands.clone();
+        let expiry: Option<f64> = commands.zscore(&shared.keys.leases, &entry.instance).await?;
+        let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(&mut commands).await?;
+        let now = (seconds * 1000 + microseconds / 1000) as f64;
+        if expiry.is_some_and(|expiry| expiry > now) {
+            // Alive, or dead since a moment: it may still settle by itself.
+            return Ok(false);
+        }
+        let mut call = shared.scripts.recall.key(shared.keys.running(&entry.instance));
+        call.key(&shared.keys.records).key(&shared.keys.list);
+        call.arg(entry.claim).arg(&entry.id).arg(entry.record.to_json()).arg(element);
+        let noted: u8 = call.invoke_async(&mut commands).await?;
+        match noted {
+            1 => info!(id = entry.id, instance = entry.instance, "told Redis an outcome that was kept on disk"),
+            _ => warn!(
+                id = entry.id,
+                instance = entry.instance,
+                "an outcome kept on disk came too late: the job is somebody else's or has ended"
+            ),
+        }
+        Ok(true)
+    }
+}
+
+fn file_name(instance: &str, claim: u64) -> String {
+    format!("{instance}.{claim}.json")
+}
+
+fn write(directory: &Path, name: &str, entry: &Entry) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let (path, part) = (directory.join(name), directory.join(format!("{name}.part")));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(&serde_json::to_vec(entry)?)?;
+    file.sync_all()?;
+    fs::rename(&part, &path)?;
+    fs::File::open(directory)?.sync_all()
+}
+
+fn names_in(directory: &Path) -> io::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.ends_with(".json")).collect())
+}

@@ -1,0 +1,293 @@
+//! From handed over to running: what an element is, and whether it may run now.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use redis::{AsyncCommands, RedisError};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::classify::{self, Reading};
+use super::keys::rq_job;
+use super::link::Backoff;
+use super::record::Record;
+use super::take::Taker;
+use super::{DeadEnvelope, Leased};
+use crate::failure::{Failure, FailureKind};
+use crate::job::{Element, JobSpec};
+
+/// A claimed job that is to be started.
+struct Candidate {
+    element: Element,
+    spec: JobSpec,
+    id: String,
+    claim: u64,
+}
+
+/// What the server says to a candidate.
+enum Start {
+    Started(Record),
+    /// Another element of its task is under way: the guard.
+    Held(String),
+    /// Another element of its task was done just now.
+    Recent,
+    /// Somebody took it out of the claimed list.
+    Gone,
+}
+
+/// What the server says to all of them.
+enum Starts {
+    Each(Vec<Start>),
+    /// All went back to the list.
+    Paused,
+    /// The lease is gone.
+    NotOurs,
+}
+
+/// Where an element goes that is not started.
+enum Place {
+    Dead(Failure),
+    /// To the end of the list where an RQ worker takes next.
+    Left,
+}
+
+impl Taker {
+    /// Starts what has been claimed, the oldest first. What is no job, or may not run, is dealt with
+    /// here. After `stop`, what is not started stays claimed: the end of the instance hands it back.
+    pub(super) async fn start(&mut self, elements: Vec<Element>, stop: &CancellationToken) -> Vec<Leased> {
+        let mut candidates = Vec::with_capacity(elements.len());
+        for element in elements {
+            match classify::read(&element) {
+                Reading::Job(spec) => {
+                    let (id, claim) = (element.id(), self.lease.claim());
+                    candidates.push(Candidate { element, spec, id, claim });
+                }
+                Reading::Id(id) => self.start_id(&element, id, stop).await,
+                Reading::Rubbish(failure) => self.turn_away(&element, Place::Dead(failure), stop).await,
+            }
+        }
+        let mut started = Vec::with_capacity(candidates.len());
+        // Again for those whose rival turned out to be gone.
+        while !candidates.is_empty() {
+            candidates = self.start_candidates(candidates, &mut started, stop).await;
+        }
+        if !started.is_empty() {
+            self.left_alone = 0;
+        }
+        started
+    }
+
+    /// Returns the candidates that are to be tried once more.
+    async fn start_candidates(
+        &mut self,
+        candidates: Vec<Candidate>,
+        started: &mut Vec<Leased>,
+        stop: &CancellationToken,
+    ) -> Vec<Candidate> {
+        let Some(answers) = self.ask(stop, || self.try_start(&candidates)).await else {
+            return Vec::new();
+        };
+        let answers = match answers {
+            Starts::Each(answers) => answers,
+            Starts::Paused => {
+                self.queue.set_paused(true);
+                return Vec::new();
+            }
+            Starts::NotOurs => {
+                self.lease.lose();
+                return Vec::new();
+            }
+        };
+        let mut again = Vec::new();
+        for (candidate, answer) in candidates.into_iter().zip(answers) {
+            match answer {
+                Start::Started(record) => {
+                    let Candidate { element, spec, id, claim } = candidate;
+                    started.push(Leased::new(element, spec, id, record, claim, self.lease.clone()));
+                }
+                Start::Gone => warn!(task_id = candidate.spec.task_id.get(), "a claimed element was taken away"),
+                Start::Recent => {
+                    let seconds = self.queue.shared.settings.dedupe.as_secs();
+                    let why = format!("the task was done less than {seconds} s ago (queue.dedupe_seconds)");
+                    self.set_aside(&candidate, why, stop).await;
+                }
+                Start::Held(guard) => {
+                    let holds = self.ask(stop, || self.contest(&candidate.spec, &guard));
+                    match holds.await {
+                        Some(true) => {
+                            let why = match guard.split_once('/') {
+                                Some(("delayed", _)) => "it waits for its next attempt".to_owned(),
+                                _ => format!("it runs on {}", guard.rsplit_once('/').map_or("?", |(name, _)| name)),
+                            };
+                            self.set_aside(&candidate, format!("another element of the task is there: {why}"), stop)
+                                .await;
+                        }
+                        Some(false) => again.push(candidate),
+                        None => {}
+                    }
+                }
+            }
+        }
+        again
+    }
+
+    async fn try_start(&self, candidates: &[Candidate]) -> Result<Starts, RedisError> {
+        let shared = &self.queue.shared;
+        let keys = &shared.keys;
+        let mut call = shared.scripts.start.prepare_invoke();
+        call.key(&keys.leases)
+            .key(&self.lease.claimed)
+            .key(&self.lease.running)
+            .key(&keys.list)
+            .key(&keys.records)
+            .key(&keys.guards)
+            .key(&keys.recent)
+            .key(&keys.paused)
+            .arg(&self.lease.instance)
+            .arg(&shared.pause_name)
+            .arg(candidates.len());
+        for candidate in candidates {
+            call.arg(&candidate.element.0)
+                .arg(candidate.claim)
+                .arg(&candidate.id)
+                .arg(candidate.spec.task_id.get())
+                .arg(if candidate.spec.force { "force" } else { "" });
+        }
+        let answer: Vec<redis::Value> = call.invoke_async(&mut shared.commands.clone()).await?;
+        match answer.first() {
+            Some(redis::Value::Int(-1)) => return Ok(Starts::NotOurs),
+            Some(redis::Value::Int(_)) => return Ok(Starts::Paused),
+            _ => {}
+        }
+        let mut answers = Vec::with_capacity(candidates.len());
+        let mut values = answer.into_iter();
+        while let (Some(word), Some(detail)) = (values.next(), values.next()) {
+            let (word, detail): (String, Vec<u8>) = (redis::from_redis_value(word)?, redis::from_redis_value(detail)?);
+            answers.push(match word.as_str() {
+                "started" => Start::Started(Record::parse(&detail)),
+                "held" => Start::Held(String::from_utf8_lossy(&detail).into_owned()),
+                "recent" => Start::Recent,
+                _ => Start::Gone,
+            });
+        }
+        Ok(Starts::Each(answers))
+    }
+
+    /// Whether the holder of a guard still has its element. When not, the guard is gone too.
+    async fn contest(&self, spec: &JobSpec, guard: &str) -> Result<bool, RedisError> {
+        let shared = &self.queue.shared;
+        let keys = &shared.keys;
+        let (holder, detail) = guard.split_once('/').unwrap_or_default();
+        let (place, claim, member) = match holder {
+            "delayed" => (keys.delayed.clone(), "", detail),
+            instance => (keys.running(instance), detail, ""),
+        };
+        let mut call = shared.scripts.contest.key(&keys.guards);
+        call.key(place).arg(spec.task_id.get()).arg(guard).arg(claim).arg(member);
+        let holds: u8 = call.invoke_async(&mut shared.commands.clone()).await?;
+        Ok(holds == 1)
+    }
+
+    async fn set_aside(&mut self, candidate: &Candidate, why: String, stop: &CancellationToken) {
+        let failure = Failure::new(FailureKind::DuplicateJob, why);
+        self.turn_away(&candidate.element, Place::Dead(failure), stop).await;
+    }
+
+    /// An element that may be the id of an RQ job.
+    async fn start_id(&mut self, element: &Element, id: &str, stop: &CancellationToken) {
+        let looked = self.ask(stop, || self.is_rq_job(id));
+        match looked.await {
+            Some(true) => self.turn_away(element, Place::Left, stop).await,
+            Some(false) => self.turn_away(element, Place::Dead(classify::orphan_id(id)), stop).await,
+            None => {}
+        }
+    }
+
+    /// Not a job, or not one for us.
+    async fn turn_away(&mut self, element: &Element, place: Place, stop: &CancellationToken) {
+        let (word, envelope) = match &place {
+            Place::Dead(failure) => {
+                let instance = &self.lease.instance;
+                ("dead", DeadEnvelope::new(element, failure, &Record::default(), instance).to_json())
+            }
+            Place::Left => ("left", String::new()),
+        };
+        let answer = self.ask(stop, || self.try_turn_away(element, word, &envelope));
+        let Some(waiting) = answer.await else { return };
+        if waiting == -1 {
+            self.lease.lose();
+            return;
+        }
+        match place {
+            Place::Dead(failure) => {
+                let task_id = JobSpec::task_id_of(element).map(|id| id.get());
+                let kind = failure.kind.name();
+                if failure.kind == FailureKind::MalformedJob {
+                    self.queue.shared.metrics.malformed.inc();
+                }
+                warn!(task_id, kind, id = element.id(), reason = %failure, "not started: moved to the dead list");
+            }
+            Place::Left => self.leave_alone(u64::try_from(waiting).unwrap_or(0), stop).await,
+        }
+    }
+
+    /// Returns the length of the list, -1 when the lease is gone, -2 when it has been done before.
+    async fn try_turn_away(&self, element: &Element, word: &str, envelope: &str) -> Result<i64, RedisError> {
+        let shared = &self.queue.shared;
+        let keys = &shared.keys;
+        let mut call = shared.scripts.turn_away.key(&keys.leases);
+        call.key(&self.lease.claimed).key(&keys.list).key(&keys.dead).key(&keys.counts);
+        call.arg(&self.lease.instance).arg(&element.0).arg(word).arg(envelope);
+        call.invoke_async(&mut shared.commands.clone()).await
+    }
+
+    async fn is_rq_job(&self, id: &str) -> Result<bool, RedisError> {
+        let has_data = self.queue.shared.commands.clone().hexists(rq_job(id), "data").await;
+        match has_data {
+            // A key of another type is no RQ job either.
+            Err(error) if RedisError::code(&error) == Some("WRONGTYPE") => Ok(false),
+            looked => looked,
+        }
+    }
+
+    /// The list may hold nothing but jobs of RQ: then there is no hurry to look at them again.
+    async fn leave_alone(&mut self, waiting: u64, stop: &CancellationToken) {
+        if self.left_alone == 0 {
+            info!("the list holds jobs of RQ: they are left to its workers (rq.compat)");
+        }
+        self.left_alone += 1;
+        if self.left_alone.is_multiple_of(waiting.max(1)) {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.queue.shared.settings.block) => {}
+            }
+        }
+    }
+
+    /// Asks until Redis answers. `None` after `stop`, or when the lease is gone: then everything is
+    /// left as it is, to the end of the instance or to the others.
+    async fn ask<T, F>(&self, stop: &CancellationToken, question: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            match question().await {
+                Ok(answer) => {
+                    self.queue.shared.link.answered();
+                    return Some(answer);
+                }
+                Err(error) => {
+                    self.queue.shared.link.failed(&error);
+                    tokio::select! {
+                        () = stop.cancelled() => {
+                            self.lease.reread.store(true, Relaxed);
+                            return None;
+                        }
+                        () = self.lease.lost.cancelled() => return None,
+                        () = tokio::time::sleep(backoff.next()) => {}
+                    }
+                }
+            }
+        }
+    }
+}
