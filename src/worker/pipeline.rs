@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,10 @@ use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
 use crate::store::{FinalStatus, TaskRecord, TaskStore};
 
-/// How often the end of a task is written to a store that does not answer.
-const STORE_ATTEMPTS: u32 = 5;
+/// How long the end of a task is written again and again to a store that does not answer.
+const STORE_LIMIT: Duration = Duration::from_secs(60);
+/// Longest pause between two tries.
+const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
@@ -261,23 +263,29 @@ impl Pipeline {
         self.events.status(spec.task_id, order_id, "failed", previous, &failure.message).await;
     }
 
-    /// Writes the end of the task. A store that is away for long does not hold the job: the row can
-    /// be mended, and the dead list and the log say what happened.
     async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
-        for attempt in 1.. {
-            let Err(failure) = self.store.finish(spec.task_id, status, error_log).await else { return };
-            if attempt == STORE_ATTEMPTS {
-                let kind = failure.kind.name();
-                tracing::error!(kind, "the task store did not take the status {}: {failure}", status.name());
-                return;
-            }
-            tokio::time::sleep(crate::http::pause(attempt, None)).await;
-        }
+        write_end(&*self.store, spec, status, error_log).await;
     }
 
     async fn tell(&self, spec: &JobSpec, trail: &mut Trail, status: &'static str, message: &str) {
         let previous = trail.status.replace(status).unwrap_or("enrolled");
         self.events.status(spec.task_id, trail.order_id, status, previous, message).await;
+    }
+}
+
+/// Writes the end of the task. A store that is away for longer than [`STORE_LIMIT`] does not hold the
+/// job: the row can be mended, and the dead list and the log say what happened.
+async fn write_end(store: &dyn TaskStore, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
+    let started = tokio::time::Instant::now();
+    for attempt in 1.. {
+        let Err(failure) = store.finish(spec.task_id, status, error_log).await else { return };
+        let pause = crate::http::pause(attempt, None).min(STORE_PAUSE);
+        if started.elapsed() + pause > STORE_LIMIT {
+            let kind = failure.kind.name();
+            tracing::error!(kind, "the task store did not take the status {}: {failure}", status.name());
+            return;
+        }
+        tokio::time::sleep(pause).await;
     }
 }
 

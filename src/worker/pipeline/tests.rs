@@ -154,3 +154,44 @@ async fn a_second_job_of_a_task_waits_for_the_first_and_then_asks_the_gate_again
     assert_eq!(outcome.name(), "dead", "{outcome:?}");
     assert!(world.calls.lock().await.is_empty());
 }
+
+/// A store that is away until then.
+struct AwayUntil(tokio::time::Instant, Mutex<Option<FinalStatus>>);
+
+#[async_trait]
+impl TaskStore for AwayUntil {
+    async fn read(&self, _: TaskId) -> Result<Option<TaskRecord>> {
+        unreachable!("only the end is written")
+    }
+
+    async fn finish(&self, _: TaskId, status: FinalStatus, _: Option<&str>) -> Result<()> {
+        if tokio::time::Instant::now() < self.0 {
+            return Err(Failure::new(FailureKind::TaskStoreUnavailable, "away"));
+        }
+        *self.1.lock().await = Some(status);
+        Ok(())
+    }
+
+    async fn enroll(&self, _: &JobSpec, _: Option<u64>) -> Result<()> {
+        unreachable!("only the end is written")
+    }
+
+    async fn ping(&self) -> Result<()> {
+        unreachable!("only the end is written")
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_task_waits_for_its_store_but_not_for_ever() {
+    let spec = JobSpec::parse(&crate::job::Element(
+        br#"{"taskId":7,"email":"a@b","courseUrl":"http://127.0.0.1:9/course.m3u8"}"#.to_vec(),
+    ));
+    let spec = spec.unwrap();
+    for (seconds, written) in [(50, Some(FinalStatus::Completed)), (3600, None)] {
+        let begin = tokio::time::Instant::now();
+        let store = AwayUntil(begin + Duration::from_secs(seconds), Mutex::new(None));
+        write_end(&store, &spec, FinalStatus::Completed, None).await;
+        assert_eq!(*store.1.lock().await, written, "{seconds}");
+        assert!(begin.elapsed() <= STORE_LIMIT);
+    }
+}
