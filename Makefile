@@ -8,15 +8,19 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 # How long `make fuzz` goes on.
 FUZZ_SECONDS ?= 60
 
+# How many instances `make chaos` kills.
+CHAOS_KILLS ?= 1000
+
 # The benchmarks to run: any of playlist, decrypt, engine.
 BENCH ?= playlist decrypt engine
 
-.PHONY: help deps demo-deps bench-deps build test fuzz demo bench fmt clean
+.PHONY: help deps demo-deps bench-deps build test fuzz chaos demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
 	@echo 'make fuzz    mutated playlists into the parser for FUZZ_SECONDS=$(FUZZ_SECONDS); FUZZ_SEED= repeats a run'
+	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
@@ -49,6 +53,11 @@ test: deps
 fuzz:
 	@echo '==> build and mutate for $(FUZZ_SECONDS) s'
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test fuzz -- --nocapture
+
+# A short run is part of `make test`.
+chaos: deps
+	@echo '==> build and kill $(CHAOS_KILLS) times'
+	CHAOS_KILLS=$(CHAOS_KILLS) $(CARGO) test --locked --test chaos -- --nocapture
 
 # The dev profile: a release build from nothing takes several minutes on two cores.
 demo: demo-deps

@@ -3,6 +3,8 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use secrecy::SecretString;
+
 use crate::config::RedisSettings;
 use crate::redis_client::Commands;
 
@@ -49,7 +51,7 @@ impl RedisServer {
 
     /// The settings that lead to it.
     pub(crate) fn settings(&self) -> RedisSettings {
-        RedisSettings::new(self.url())
+        RedisSettings { url: SecretString::from(self.url()) }
     }
 
     /// The URL that leads to it.

@@ -5,6 +5,7 @@ mod support;
 
 mod origin;
 mod processes;
+mod proxy;
 mod redis;
 mod services;
 mod streams;

@@ -9,6 +9,7 @@
 //! * [`origin`]: an HTTP/1.1 server with faults, holds and a record of every request
 //! * [`media`]: HLS streams made with ffmpeg, and what a decoder makes of a file
 //! * [`clapper`]: films that tell whether picture and sound are in step
+//! * [`proxy`]: cuts, freezes and deafens the connections between a program and a server
 //! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
 //! * [`catalog`], [`backend`]: the services around the daemon
 //! * [`daemon`]: the binary under test
@@ -25,6 +26,7 @@ pub mod origin;
 pub mod port;
 pub mod process;
 pub mod producer;
+pub mod proxy;
 pub mod publish;
 pub mod redis;
 pub mod wait;
@@ -34,6 +36,7 @@ pub use catalog::{Catalog, Lecture, Manifest};
 pub use daemon::{Daemon, hauld};
 pub use media::Stream;
 pub use origin::{Fault, Origin, Reply};
+pub use proxy::Proxy;
 pub use publish::{Publish, Published};
 pub use redis::RedisServer;
 

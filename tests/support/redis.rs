@@ -58,7 +58,7 @@ impl RedisServer {
 
     /// The server as the configuration names it.
     pub fn settings(&self) -> hauld::config::RedisSettings {
-        hauld::config::RedisSettings::new(self.url())
+        hauld::config::RedisSettings { url: self.url().into() }
     }
 
     /// A connection of the test's own.
