@@ -167,6 +167,12 @@ impl FailureKind {
         FailureKind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
+    /// Whether it is a verdict of the enrollment gate.
+    pub fn is_of_the_gate(self) -> bool {
+        use FailureKind::*;
+        matches!(self, EnrollmentFailed | EnrollmentTimeout | TaskNotFound | UnexpectedStatus)
+    }
+
     /// Whether the pause before another attempt at the job grows with every attempt: somebody is
     /// overloaded or down, and coming back soon makes it worse.
     pub fn backs_off(self) -> bool {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use hauld::cli::{Cli, Command, check, demo, enqueue, fetch, inspect};
+use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue};
 use hauld::config::{Config, ConfigError, LogFormat, LogSettings};
 use hauld::failure::Result;
 use hauld::{app, logging};
@@ -47,10 +47,13 @@ async fn dispatch(cli: Cli, config: Config) -> ExitCode {
             let length = enqueue::run(&arguments, &config).await;
             length.map(|length| format!("pushed; {length} waiting in {}\n", config.queue.list))
         }
+        Command::Dead(arguments) => return answer(dead::run(&arguments, &config).await),
+        Command::Queue(arguments) => return answer(queue::run(&arguments, &config).await),
+        Command::Pause(arguments) => queue::pause(&arguments, &config).await,
+        Command::Resume(arguments) => queue::resume(&arguments, &config).await,
         Command::Check => {
             let report = check::run(&config).await;
-            print(&report.to_string());
-            return if report.is_usable() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) };
+            return answer(Ok((report.to_string(), report.is_usable())));
         }
         Command::Demo => demo::run().await.map(|()| String::new()),
     };
@@ -58,6 +61,17 @@ async fn dispatch(cli: Cli, config: Config) -> ExitCode {
         Ok(text) => {
             print(&text);
             ExitCode::SUCCESS
+        }
+        Err(failure) => fail(&format!("{failure} [{}]", failure.kind)),
+    }
+}
+
+/// Prints what a command found, and says by the exit code whether all is well.
+fn answer(result: Result<(String, bool)>) -> ExitCode {
+    match result {
+        Ok((text, sound)) => {
+            print(&text);
+            if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
         }
         Err(failure) => fail(&format!("{failure} [{}]", failure.kind)),
     }

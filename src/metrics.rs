@@ -115,6 +115,8 @@ metrics! {
     paused: Gauge = "paused", Gauge::default();
     /// Elements taken back from dead instances.
     reaped: Counter = "reaped_elements", Counter::default();
+    /// Entries of the dead list that were thrown away because they were over its limits.
+    dead_purged: Counter = "dead_purged_elements", Counter::default();
     /// Elements that were not jobs and went to the dead list.
     malformed: Counter = "malformed_elements", Counter::default();
     /// Enrollments asked for by the hook, by outcome (enrolled, failed).

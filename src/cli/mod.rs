@@ -1,10 +1,12 @@
 //! The command line: what can be asked of this program.
 
 pub mod check;
+pub mod dead;
 pub mod demo;
 pub mod enqueue;
 pub mod fetch;
 pub mod inspect;
+pub mod queue;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -63,6 +65,14 @@ pub enum Command {
     Inspect(inspect::InspectArguments),
     /// Pushes one job onto the queue
     Enqueue(enqueue::EnqueueArguments),
+    /// Shows and handles jobs that were given up
+    Dead(dead::DeadArguments),
+    /// Counts every element and finds what does not add up
+    Queue(queue::QueueArguments),
+    /// Stops the starting of jobs; what runs goes on
+    Pause(queue::PauseArguments),
+    /// Ends a pause
+    Resume(queue::ResumeArguments),
     /// Says in plain words whether everything that is configured can be used
     Check,
     /// Runs the whole main job on a sample course, with a private Redis (needs redis-server and ffmpeg)

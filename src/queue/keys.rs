@@ -72,6 +72,16 @@ impl Keys {
     pub(super) fn running(&self, instance: &str) -> String {
         format!("{}running:{instance}", self.prefix)
     }
+
+    /// The place (`claimed`, `running`) and the instance that a key is for.
+    pub(super) fn place_of<'a>(&self, key: &'a str) -> Option<(&'a str, &'a str)> {
+        key.strip_prefix(&self.prefix)?.split_once(':')
+    }
+
+    /// Where a worker of RQ would put an element of this list.
+    pub(super) fn rq_intermediate(&self) -> String {
+        format!("{}:intermediate", self.list)
+    }
 }
 
 /// The hash of an RQ job.

@@ -8,11 +8,14 @@
 //! * `settle`: how a run ends; `record`: what is remembered between two runs
 //! * `lease`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
-//! * `pause`, `dead`, `view`: what an operator does and sees; `producer`: pushing
+//! * `pause`, `dead`, `dead_list`, `view`: what an operator does and sees; `producer`: pushing
+//! * `audit`: the account, and what does not add up; `repair`: mending it
 //! * `keys`: every key; `scripts`: every script
 
+mod audit;
 mod classify;
 mod dead;
+mod dead_list;
 mod journal;
 mod keys;
 mod lease;
@@ -21,6 +24,7 @@ mod pause;
 mod producer;
 mod record;
 mod recovery;
+mod repair;
 mod scripts;
 mod settle;
 mod start;
@@ -35,7 +39,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use audit::{Account, Finding, FindingKind};
 pub use dead::DeadEnvelope;
+pub use dead_list::{DeadEntry, DeadFilter};
 pub use pause::Pause;
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};

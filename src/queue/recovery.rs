@@ -115,6 +115,7 @@ impl Queue {
         for instance in renewal.expired {
             self.reap(&lease, &instance).await?;
         }
+        self.trim_dead_list().await?;
         self.measure().await?;
         Ok(due)
     }

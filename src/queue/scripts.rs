@@ -46,6 +46,12 @@ scripts! {
     promote = "clock" "held" "promote";
     /// What a dead instance held.
     reap = "clock" "held" "also" "release" "reap";
+    /// An entry of the dead list: back to the queue, or away.
+    unbury = "unbury";
+    /// What is in the place of an instance without a lease.
+    adopt = "held" "adopt";
+    /// The counts, after somebody has added or removed by hand.
+    recount = "recount";
     /// The end of an instance.
     deregister = "held" "also" "release" "deregister";
 }

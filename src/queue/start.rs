@@ -111,7 +111,8 @@ impl Taker {
                     self.set_aside(&candidate, why, stop).await;
                 }
                 Start::Held(guard) => {
-                    let holds = self.ask(stop, || self.contest(&candidate.spec, &guard));
+                    let task = candidate.spec.task_id.to_string();
+                    let holds = self.ask(stop, || self.queue.shared.view.guard_holds(&task, &guard));
                     match holds.await {
                         Some(true) => {
                             let why = match guard.split_once('/') {
@@ -170,21 +171,6 @@ impl Taker {
             });
         }
         Ok(Starts::Each(answers))
-    }
-
-    /// Whether the holder of a guard still has its element. When not, the guard is gone too.
-    async fn contest(&self, spec: &JobSpec, guard: &str) -> Result<bool, RedisError> {
-        let shared = &self.queue.shared;
-        let keys = &shared.keys;
-        let (holder, detail) = guard.split_once('/').unwrap_or_default();
-        let (place, claim, member) = match holder {
-            "delayed" => (keys.delayed.clone(), "", detail),
-            instance => (keys.running(instance), detail, ""),
-        };
-        let mut call = shared.scripts.contest.key(&keys.guards);
-        call.key(place).arg(spec.task_id.get()).arg(guard).arg(claim).arg(member);
-        let holds: u8 = call.invoke_async(&mut shared.commands.clone()).await?;
-        Ok(holds == 1)
     }
 
     async fn set_aside(&mut self, candidate: &Candidate, why: String, stop: &CancellationToken) {

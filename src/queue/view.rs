@@ -1,14 +1,17 @@
 //! Looking at the queue: changes nothing, needs no registration.
 
+use std::sync::Arc;
+
 use redis::{AsyncCommands, RedisError, Value};
 
 use super::DeadEnvelope;
 use super::keys::Keys;
+use super::scripts::Scripts;
 use crate::failure::Result;
 use crate::redis_client::{self, Commands};
 
 /// How many elements are where, over all instances.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Depths {
     /// In the producers' list.
     pub waiting: u64,
@@ -27,12 +30,13 @@ pub struct Depths {
 pub struct QueueView {
     pub(super) commands: Commands,
     pub(super) keys: Keys,
+    pub(super) scripts: Arc<Scripts>,
 }
 
 impl QueueView {
     /// Looks at the queue of `list` (`queue.list`).
     pub fn new(commands: Commands, list: &str) -> QueueView {
-        QueueView { commands, keys: Keys::new(list) }
+        QueueView { commands, keys: Keys::new(list), scripts: Arc::new(Scripts::new()) }
     }
 
     /// How many elements are where. Two round trips: an element that moves between them may be
@@ -78,6 +82,19 @@ impl QueueView {
         let entries: Result<Vec<Vec<u8>>, _> = self.commands.clone().lrange(&self.keys.dead, 0, last).await;
         let entries = entries.map_err(|error| redis_client::failure("reading the dead list", &error))?;
         Ok(entries.iter().map(|entry| DeadEnvelope::from_entry(entry)).collect())
+    }
+
+    /// Whether the holder of a task's guard still has its element. When not, the guard is gone too.
+    pub(super) async fn guard_holds(&self, task: &str, guard: &str) -> Result<bool, RedisError> {
+        let (holder, detail) = guard.split_once('/').unwrap_or_default();
+        let (place, claim, member) = match holder {
+            "delayed" => (self.keys.delayed.clone(), "", detail),
+            instance => (self.keys.running(instance), detail, ""),
+        };
+        let mut call = self.scripts.contest.key(&self.keys.guards);
+        call.key(place).arg(task).arg(guard).arg(claim).arg(member);
+        let holds: u8 = call.invoke_async(&mut self.commands.clone()).await?;
+        Ok(holds == 1)
     }
 
     /// Whether Redis answers now.

@@ -12,6 +12,7 @@ mod drain;
 mod failures;
 mod ffmpeg;
 mod gate;
+mod operating;
 mod orders;
 mod outages;
 mod producers;

@@ -1,0 +1,200 @@
+//! `hauld dead`: the dead list, from the command line.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::{Span, SpanRelativeTo};
+use serde_json::json;
+
+use crate::config::Config;
+use crate::failure::{FailureKind, JobPolicy, Result};
+use crate::job::{JobSpec, TaskId};
+use crate::queue::{DeadEntry, DeadFilter, QueueView};
+use crate::redis_client;
+use crate::store::{FinalStatus, RedisStore, TaskStore};
+
+/// Arguments of `hauld dead`.
+#[derive(Debug, Args)]
+pub struct DeadArguments {
+    #[command(subcommand)]
+    pub command: DeadCommand,
+}
+
+/// What to do with the dead list.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// One line for each entry, the newest first
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// Entries shown at most
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+        /// One JSON object for each line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Everything about entries, as JSON: the element as it was pushed, the reason, every attempt
+    Show {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Back to the end of the queue, with all attempts before them
+    Retry {
+        #[command(flatten)]
+        which: Which,
+        /// Every entry
+        #[arg(long, required_unless_present_any = ["ids", "kinds", "tasks", "older_than"])]
+        all: bool,
+        /// Runs them even when another job of the task is under way or was done just now
+        #[arg(long)]
+        force: bool,
+    },
+    /// Throws entries away
+    Purge {
+        #[command(flatten)]
+        which: Which,
+        /// Every entry
+        #[arg(long, required_unless_present_any = ["ids", "kinds", "tasks", "older_than"])]
+        all: bool,
+    },
+}
+
+/// Which entries.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// Ids, as `hauld dead list` shows them; a beginning will do
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Only of this failure kind; may be repeated
+    #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
+    pub kinds: Vec<FailureKind>,
+    /// Only of this task; may be repeated
+    #[arg(long = "task", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub tasks: Vec<u64>,
+    /// Only what is dead for at least so long: 90m, 12h, 3d
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub older_than: Option<Duration>,
+}
+
+impl Which {
+    fn filter(&self) -> DeadFilter {
+        DeadFilter {
+            ids: self.ids.iter().map(|id| id.to_ascii_lowercase()).collect(),
+            kinds: self.kinds.clone(),
+            task_ids: self.tasks.iter().filter_map(|id| TaskId::new(*id)).collect(),
+            older_than: self.older_than,
+        }
+    }
+}
+
+fn kind(name: &str) -> Result<FailureKind, String> {
+    FailureKind::named(name).ok_or_else(|| "is no failure kind; the README lists them".to_owned())
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    let span: Span = text.parse().map_err(|_| "is not an age such as 90m, 12h or 3d")?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|error| error.to_string())?;
+    Duration::try_from(duration).map_err(|_| "is negative".to_owned())
+}
+
+/// Does it; returns what is to be printed, and whether every id was found.
+///
+/// # Errors
+/// `queue_unavailable`, `task_store_unavailable`.
+pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, bool)> {
+    let commands = redis_client::commands(&config.redis)?;
+    let view = QueueView::new(commands.clone(), &config.queue.list);
+    let (DeadCommand::List { which, .. }
+    | DeadCommand::Show { which }
+    | DeadCommand::Retry { which, .. }
+    | DeadCommand::Purge { which, .. }) = &arguments.command;
+    let limit = if let DeadCommand::List { limit, .. } = arguments.command { limit } else { usize::MAX };
+    let filter = which.filter();
+    let entries = view.dead_entries(&filter, limit).await?;
+    let missing = |id: &&String| !entries.iter().any(|entry| entry.id.starts_with(id.as_str()));
+    let missing: Vec<&String> = filter.ids.iter().filter(missing).collect();
+    let mut text = String::new();
+    match &arguments.command {
+        DeadCommand::List { json, .. } => {
+            for entry in &entries {
+                let line = if *json { object(entry).to_string() } else { line(entry) };
+                let _ = writeln!(text, "{line}");
+            }
+            if entries.is_empty() && !json {
+                text.push_str("the dead list is empty\n");
+            }
+        }
+        DeadCommand::Show { .. } => {
+            for entry in &entries {
+                let _ = writeln!(text, "{:#}", object(entry));
+            }
+        }
+        DeadCommand::Retry { force, .. } => {
+            let store = RedisStore::new(commands);
+            let mut revived = 0;
+            // The oldest first, as they came.
+            for entry in entries.iter().rev() {
+                let remark = make_way(&store, entry).await?;
+                if view.revive(entry, *force).await? {
+                    revived += 1;
+                    let _ = writeln!(text, "{}{remark}", line(entry));
+                }
+            }
+            let _ = writeln!(text, "{revived} back in {}", config.queue.list);
+        }
+        DeadCommand::Purge { .. } => {
+            let mut purged = 0;
+            for entry in &entries {
+                purged += usize::from(view.purge(entry).await?);
+            }
+            let _ = writeln!(text, "{purged} thrown away");
+        }
+    }
+    for id in &missing {
+        let _ = writeln!(text, "no entry {id}");
+    }
+    Ok((text, missing.is_empty()))
+}
+
+/// A task that failed after the gate had let it pass is enrolled still: the gate must let it pass
+/// again. Returns what the operator should know.
+async fn make_way(store: &RedisStore, entry: &DeadEntry) -> Result<&'static str> {
+    let Some(spec) = entry.envelope.element().and_then(|element| JobSpec::parse(&element).ok()) else {
+        return Ok("");
+    };
+    let Some(record) = store.read(spec.task_id).await? else { return Ok("  (the task store has no such task)") };
+    if record.status != FinalStatus::Failed.name() {
+        return Ok("");
+    }
+    match FailureKind::named(&entry.envelope.kind) {
+        Some(kind) if kind.is_of_the_gate() => {
+            Ok("  (the task is `failed`: enroll the customer again, or it will be refused)")
+        }
+        _ => {
+            store.enroll(&spec, record.order_id).await?;
+            Ok("  (the task is `enrolled` again)")
+        }
+    }
+}
+
+fn line(entry: &DeadEntry) -> String {
+    let envelope = &entry.envelope;
+    let task = envelope.task_id.map_or_else(|| "-".to_owned(), |id| id.to_string());
+    format!("{}  {:.0}  task {task}  {}  {}", entry.id, envelope.failed_at, envelope.kind, envelope.message)
+}
+
+fn object(entry: &DeadEntry) -> serde_json::Value {
+    let mut object = json!({ "id": entry.id });
+    if let (Some(object), Ok(serde_json::Value::Object(envelope))) =
+        (object.as_object_mut(), serde_json::to_value(&entry.envelope))
+    {
+        object.extend(envelope);
+    }
+    if let Some(kind) = FailureKind::named(&entry.envelope.kind) {
+        object["meaning"] = kind.meaning().into();
+        object["would_retry_by_itself"] = (kind.job_policy() == JobPolicy::Retry).into();
+    }
+    object
+}

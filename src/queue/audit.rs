@@ -1,0 +1,384 @@
+//! The account of the queue: how many elements are where, and what does not add up.
+//!
+//! Nothing is changed. Keys move while they are read, so whatever looks odd is looked at a second
+//! time: only what is the same both times is a finding.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use redis::{AsyncCommands, RedisError};
+use serde::Serialize;
+
+use super::recovery::held_parts;
+use super::view::Depths;
+use super::{DeadEnvelope, QueueView};
+use crate::failure::Result;
+use crate::job::Element;
+use crate::redis_client;
+
+/// Between the two looks: an element is in the hands of a script or an answer for much less.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+/// Elements that one read fetches at most.
+const PAGE: isize = 1000;
+/// How long a dead instance, or a retry that is due, may be left alone: some sweeps.
+const PATIENCE_MILLISECONDS: f64 = 60_000.0;
+/// How long a look at one place may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// The whole account.
+#[derive(Debug, Serialize)]
+pub struct Account {
+    /// At one instant.
+    pub depths: Depths,
+    /// Since the beginning, from the same instant.
+    pub counts: BTreeMap<String, i64>,
+    /// Instances with a lease.
+    pub instances: usize,
+    /// What does not add up.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that does not add up.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    pub kind: FindingKind,
+    /// The key it is in.
+    pub key: String,
+    /// The member, field or element, when there is one.
+    pub member: String,
+    /// For the operator.
+    pub text: String,
+}
+
+/// What can be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// Elements in the place of an instance that has no lease.
+    Orphan,
+    /// Elements of an instance that is dead, and nobody takes them back.
+    DeadInstance,
+    /// A retry that is due, and nobody brings it back.
+    Overdue,
+    /// A guard whose holder does not have the element.
+    StaleGuard,
+    /// A record of an element that is nowhere.
+    StaleRecord,
+    /// The delayed set or the dead list holds more or less than went in and out.
+    Count,
+    /// A place holds something that we did not write, or bytes that have changed.
+    Foreign,
+    /// The same element in two places.
+    Twice,
+    /// An element of ours that an RQ worker has taken.
+    TakenByRq,
+    /// RQ knows the list: its maintenance deletes what is not its own.
+    KnownToRq,
+}
+
+impl FindingKind {
+    /// Whether [`QueueView::repair`] can do something about it.
+    pub fn is_mendable(self) -> bool {
+        !matches!(self, FindingKind::Foreign | FindingKind::Twice | FindingKind::KnownToRq)
+    }
+}
+
+impl QueueView {
+    /// The account. Takes a second or more, and reads the whole queue.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn account(&self) -> Result<Account> {
+        let failed = |error| redis_client::failure("reading the queue", &error);
+        let first: HashSet<Finding> = self.odd().await.map_err(failed)?.into_iter().collect();
+        let mut findings = Vec::new();
+        if !first.is_empty() {
+            tokio::time::sleep(SECOND_LOOK).await;
+            findings = self.odd().await.map_err(failed)?;
+            findings.retain(|finding| first.contains(finding));
+            findings.sort();
+            findings.dedup();
+        }
+        let (depths, counts, instances) = self.totals().await.map_err(failed)?;
+        findings.extend(self.uncounted(&depths, &counts));
+        Ok(Account { depths, counts, instances, findings })
+    }
+
+    /// Everything that is counted, in one instant.
+    async fn totals(&self) -> Result<(Depths, BTreeMap<String, i64>, usize), RedisError> {
+        let keys = &self.keys;
+        let mut commands = self.commands.clone();
+        let instances: Vec<String> = commands.zrange(&keys.leases, 0, -1).await?;
+        let mut pipe = redis::pipe();
+        pipe.atomic().hgetall(&keys.counts).llen(&keys.list).zcard(&keys.delayed).llen(&keys.dead);
+        for instance in &instances {
+            pipe.hlen(keys.running(instance));
+        }
+        let mut answers: Vec<redis::Value> = pipe.query_async(&mut commands).await?;
+        let counts: BTreeMap<String, i64> = redis::from_redis_value(answers.remove(0))?;
+        let numbers: Vec<u64> =
+            answers.into_iter().map(redis::from_redis_value).collect::<Result<_, redis::ParsingError>>()?;
+        let depths = Depths {
+            waiting: numbers[0],
+            delayed: numbers[1],
+            dead: numbers[2],
+            running: numbers[3..].iter().sum(),
+            done: counts.get("done").copied().unwrap_or(0).try_into().unwrap_or(0),
+        };
+        Ok((depths, counts, instances.len()))
+    }
+
+    /// What went in and out of the two places that we alone fill and empty.
+    fn uncounted(&self, depths: &Depths, counts: &BTreeMap<String, i64>) -> Vec<Finding> {
+        let count = |name: &str| counts.get(name).copied().unwrap_or(0);
+        let delayed = ("delayed", &self.keys.delayed, depths.delayed, count("retry") - count("promoted"));
+        let dead = ("dead", &self.keys.dead, depths.dead, count("dead") - count("revived") - count("purged"));
+        let mut findings = Vec::new();
+        for (place, key, holds, expected) in [delayed, dead] {
+            if i64::try_from(holds).unwrap_or(i64::MAX) != expected {
+                findings.push(Finding {
+                    kind: FindingKind::Count,
+                    key: key.clone(),
+                    member: String::new(),
+                    text: format!("{place} holds {holds}, by the counts it should be {expected}: somebody added or removed by hand"),
+                });
+            }
+        }
+        findings
+    }
+
+    /// Everything that looks odd now.
+    async fn odd(&self) -> Result<Vec<Finding>, RedisError> {
+        let mut look = Look::default();
+        self.look_at_instances(&mut look).await?;
+        self.look_at_delayed(&mut look).await?;
+        self.look_at_guards(&mut look).await?;
+        self.look_at_records(&mut look).await?;
+        self.look_at_dead(&mut look).await?;
+        self.look_at_rq(&mut look).await?;
+        Ok(look.findings)
+    }
+
+    async fn look_at_instances(&self, look: &mut Look) -> Result<(), RedisError> {
+        let keys = &self.keys;
+        let mut commands = self.commands.clone();
+        let leases: Vec<(String, f64)> = commands.zrange_withscores(&keys.leases, 0, -1).await?;
+        let leases: HashMap<String, f64> = leases.into_iter().collect();
+        look.now = self.server_time().await?;
+        for key in self.places().await? {
+            let Some((place, instance)) = keys.place_of(&key) else { continue };
+            let elements: Vec<(String, Vec<u8>)> = match place {
+                "running" => match commands.hgetall::<_, Vec<(String, Vec<u8>)>>(&key).await {
+                    Ok(jobs) => jobs,
+                    Err(error) if error.code() == Some("WRONGTYPE") => {
+                        look.find(FindingKind::Foreign, &key, "", "is not a hash");
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
+                _ => match commands.lrange::<_, Vec<Vec<u8>>>(&key, 0, -1).await {
+                    Ok(elements) => elements.into_iter().map(|element| (String::new(), element)).collect(),
+                    // The tombstone of an instance that has gone.
+                    Err(error) if error.code() == Some("WRONGTYPE") => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            let expiry = leases.get(instance).copied();
+            for (claim, bytes) in elements {
+                let shown = if claim.is_empty() { Element(bytes.clone()).id() } else { claim.clone() };
+                match expiry {
+                    None => look.find(
+                        FindingKind::Orphan,
+                        &key,
+                        &shown,
+                        "an element in the place of an instance without a lease",
+                    ),
+                    Some(expiry) if look.now - expiry > PATIENCE_MILLISECONDS => {
+                        look.find(
+                            FindingKind::DeadInstance,
+                            &key,
+                            &shown,
+                            "an element of a dead instance: no instance is there to take it back",
+                        );
+                    }
+                    Some(_) => {}
+                }
+                if place == "running" {
+                    look.holders.insert(format!("{instance}/{claim}"));
+                    look.held(&key, &claim, &bytes, "running");
+                } else {
+                    look.ids.insert(Element(bytes).id());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_delayed(&self, look: &mut Look) -> Result<(), RedisError> {
+        let key = &self.keys.delayed;
+        for page in 0.. {
+            let first = page * PAGE;
+            let members: Vec<(Vec<u8>, f64)> =
+                self.commands.clone().zrange_withscores(key, first, first + PAGE - 1).await?;
+            let last = members.len() < PAGE as usize;
+            for (member, due) in members {
+                let shown = String::from_utf8_lossy(&member).into_owned();
+                look.holders.insert(format!("delayed/{shown}"));
+                let rest =
+                    member.iter().position(|byte| *byte == b':').map_or(&member[..], |colon| &member[colon + 1..]);
+                look.held(key, &shown, rest, "delayed");
+                if look.now - due > PATIENCE_MILLISECONDS {
+                    look.find(
+                        FindingKind::Overdue,
+                        key,
+                        &shown,
+                        "a retry that is due: no instance is there to bring it back",
+                    );
+                }
+            }
+            if last {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_guards(&self, look: &mut Look) -> Result<(), RedisError> {
+        let guards: Vec<(String, Vec<u8>)> = self.commands.clone().hgetall(&self.keys.guards).await?;
+        for (task, holder) in guards {
+            let holder = String::from_utf8_lossy(&holder);
+            if !look.holders.contains(&*holder) {
+                let text = format!("the guard of task {task} names a holder that does not have it: {holder}");
+                look.find(FindingKind::StaleGuard, &self.keys.guards, &task, &text);
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_records(&self, look: &mut Look) -> Result<(), RedisError> {
+        let mut commands = self.commands.clone();
+        let records: Vec<String> = commands.hkeys(&self.keys.records).await?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        for page in 0.. {
+            let first = page * PAGE;
+            let elements: Vec<Vec<u8>> = commands.lrange(&self.keys.list, first, first + PAGE - 1).await?;
+            let last = elements.len() < PAGE as usize;
+            look.ids.extend(elements.into_iter().map(|element| Element(element).id()));
+            if last {
+                break;
+            }
+        }
+        for id in records {
+            if !look.ids.contains(&id) {
+                look.find(FindingKind::StaleRecord, &self.keys.records, &id, "a record of an element that is nowhere");
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_dead(&self, look: &mut Look) -> Result<(), RedisError> {
+        let key = &self.keys.dead;
+        for page in 0.. {
+            let first = page * PAGE;
+            let entries: Vec<Vec<u8>> = self.commands.clone().lrange(key, first, first + PAGE - 1).await?;
+            let last = entries.len() < PAGE as usize;
+            for entry in entries {
+                if serde_json::from_slice::<DeadEnvelope>(&entry).is_err() {
+                    let shown = String::from_utf8_lossy(&entry).chars().take(80).collect::<String>();
+                    look.find(FindingKind::Foreign, key, &shown, "an entry that is not one of ours");
+                }
+            }
+            if last {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_rq(&self, look: &mut Look) -> Result<(), RedisError> {
+        let mut commands = self.commands.clone();
+        let key = self.keys.rq_intermediate();
+        let taken: Vec<Vec<u8>> = commands.lrange(&key, 0, -1).await?;
+        for element in taken {
+            if element.trim_ascii_start().first() == Some(&b'{') {
+                let id = Element(element).id();
+                look.find(
+                    FindingKind::TakenByRq,
+                    &key,
+                    &id,
+                    "an RQ worker has taken an element of ours: RQ deletes it",
+                );
+            }
+        }
+        if commands.sismember("rq:queues", &self.keys.list).await? {
+            let text = "RQ knows the list as a queue of its own: its maintenance deletes what is not its own";
+            look.find(FindingKind::KnownToRq, "rq:queues", &self.keys.list, text);
+        }
+        Ok(())
+    }
+
+    /// Every `claimed:` and `running:` key there is, with a lease or not.
+    pub(super) async fn places(&self) -> Result<Vec<String>, RedisError> {
+        // On the server that has our slot.
+        let mut connection = self.commands.blocking(&self.keys.list, ANSWER_WITHIN).await?;
+        let mut found = Vec::new();
+        for pattern in [self.keys.claimed("*"), self.keys.running("*")] {
+            let pattern = pattern.replace('[', "\\[");
+            let mut cursor = 0_u64;
+            loop {
+                let mut scan = redis::cmd("SCAN");
+                scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000);
+                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
+                found.extend(keys);
+                cursor = next;
+                if cursor == 0 {
+                    break;
+                }
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Milliseconds, as the scripts count them.
+    async fn server_time(&self) -> Result<f64, RedisError> {
+        let mut connection = self.commands.blocking(&self.keys.list, ANSWER_WITHIN).await?;
+        let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
+        Ok((seconds * 1000 + microseconds / 1000) as f64)
+    }
+}
+
+/// What one look has seen.
+#[derive(Default)]
+struct Look {
+    now: f64,
+    findings: Vec<Finding>,
+    /// `<instance>/<claim>` and `delayed/<member>`, as guards name them.
+    holders: HashSet<String>,
+    /// Every element that is somewhere.
+    ids: HashSet<String>,
+    /// Where the elements are that only one place may have.
+    placed: HashMap<String, String>,
+}
+
+impl Look {
+    fn find(&mut self, kind: FindingKind, key: &str, member: &str, text: &str) {
+        self.findings.push(Finding { kind, key: key.into(), member: member.into(), text: text.into() });
+    }
+
+    /// A value of the running hash or the delayed set.
+    fn held(&mut self, key: &str, member: &str, held: &[u8], place: &str) {
+        let (id, element) = held_parts(held);
+        let id = String::from_utf8_lossy(id).into_owned();
+        if element.id() != id {
+            self.find(FindingKind::Foreign, key, member, "is not as we wrote it");
+        }
+        if let Some(other) = self.placed.insert(id.clone(), format!("{place} ({key})")) {
+            self.find(FindingKind::Twice, key, member, &format!("the same element is also {other}"));
+        }
+        self.ids.insert(id);
+    }
+}

@@ -1,0 +1,95 @@
+//! What an operator does from a shell, beside daemons that run.
+
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::daemon::{Daemon, hauld};
+use crate::support::redis::job;
+use crate::support::wait;
+use crate::world::{World, course_url, small};
+
+/// Runs a command with the configuration of a daemon.
+fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
+    hauld().arg("--config").arg(daemon.config()).args(arguments).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_seen_understood_and_run_again() {
+    let world = World::new();
+    let daemon = world.daemon().set("queue.max_attempts", 1).start().await;
+    assert!(text(&run(&daemon, &["dead", "list"])).contains("is empty"));
+    // The catalogue does not know it yet; the customer of the other one is not enrolled.
+    world.push(3101);
+    world.redis.set_task(3102, "failed");
+    world.redis.push_job(3102, &course_url(3102));
+    world.redis.cli(&["LPUSH", "rq:queue:downloads", "rubbish"]);
+    wait::until("all are dead", Duration::from_secs(20), || (world.dead().len() == 3).then_some(())).await;
+
+    let listed = run(&daemon, &["dead", "list", "--json"]);
+    let entries: Vec<Value> =
+        String::from_utf8(listed.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(entries.len(), 3);
+    let of_task = |task: u64| entries.iter().find(|entry| entry["task_id"] == task).unwrap();
+    assert_eq!(of_task(3101)["history"][0]["kind"], of_task(3101)["kind"]);
+    let id = of_task(3101)["id"].as_str().unwrap();
+    let shown = run(&daemon, &["dead", "show", id]);
+    assert!(shown.status.success() && text(&shown).contains("course_not_found") && text(&shown).contains("meaning"));
+
+    assert_eq!(run(&daemon, &["dead", "retry"]).status.code(), Some(2), "everything only when asked for");
+    assert_eq!(run(&daemon, &["dead", "list", "--kind", "nonsense"]).status.code(), Some(2));
+    let missing = run(&daemon, &["dead", "show", "ffffffffffff"]);
+    assert!(missing.status.code() == Some(1) && text(&missing).contains("no entry ffffffffffff"));
+
+    // Published by now.
+    world.publish(3101, &small());
+    let retried = run(&daemon, &["dead", "retry", "--task", "3101"]);
+    assert!(text(&retried).contains("`enrolled` again") && text(&retried).contains("1 back in"), "{}", text(&retried));
+    world.redis.wait_for_task(3101, "completed").await;
+    let refused = run(&daemon, &["dead", "retry", "--task", "3102"]);
+    assert!(text(&refused).contains("enroll the customer again"), "{}", text(&refused));
+    wait::until("it is refused again", Duration::from_secs(20), || (world.dead().len() == 2).then_some(())).await;
+    assert!(text(&run(&daemon, &["dead", "purge", "--all"])).contains("2 thrown away"));
+    let account = run(&daemon, &["queue", "verify"]);
+    assert!(account.status.success() && text(&account).contains("everything adds up"), "{}", text(&account));
+}
+
+#[tokio::test]
+async fn a_pause_is_for_everybody_and_survives_restarts() {
+    let world = World::new();
+    let daemon = world.daemon().start().await;
+    assert!(text(&run(&daemon, &["pause", "--reason", "disk is full"])).contains("every instance"));
+    world.publish(3201, &small());
+    world.push(3201);
+    daemon.wait_for_log(&["paused"]).await;
+    assert_eq!(world.redis.cli(&["LLEN", "rq:queue:downloads"]), "1");
+    let second = world.daemon().set("worker.instance", "1").start().await;
+    second.wait_for_log(&["paused"]).await;
+    assert_eq!(second.metric("hauld_paused"), Some(1.0));
+    let other = run(&daemon, &["resume", "--instance", "somebody-0"]);
+    assert!(text(&other).contains("was not paused") && text(&other).contains("disk is full"), "{}", text(&other));
+    assert!(text(&run(&daemon, &["resume"])).starts_with("resumed"));
+    world.redis.wait_for_task(3201, "completed").await;
+}
+
+#[tokio::test]
+async fn what_does_not_add_up_is_an_exit_code_and_is_mended() {
+    let world = World::new();
+    let daemon = world.daemon().start().await;
+    world.publish(3301, &small());
+    world.redis.set_task(3301, "enrolled");
+    let element = job(3301, &course_url(3301));
+    world.redis.cli(&["RPUSH", "{rq:queue:downloads}:hauld:claimed:gone-0-1-aa", &element]);
+    let found = run(&daemon, &["queue", "verify", "--json"]);
+    assert_eq!(found.status.code(), Some(1));
+    let account: Value = serde_json::from_slice(&found.stdout).unwrap();
+    assert_eq!(account["findings"][0]["kind"], "orphan");
+    let mended = run(&daemon, &["queue", "repair"]);
+    assert!(mended.status.success(), "{}", text(&mended));
+    world.redis.wait_for_task(3301, "completed").await;
+}
