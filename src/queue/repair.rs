@@ -11,9 +11,6 @@ use super::{Queue, QueueView};
 use crate::failure::Result;
 use crate::redis_client;
 
-/// Between two sweeps of a repair.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
-
 impl Queue {
     /// Mends a finding. Returns whether there was anything to do. What dead instances held is taken
     /// back by a sweep of this one.
@@ -42,7 +39,8 @@ impl Queue {
             if !there || Instant::now() > deadline {
                 return Ok(!there);
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            // Often enough that it is no silence of its own.
+            tokio::time::sleep(self.shared.settings.sweep / 2).await;
         }
     }
 }
