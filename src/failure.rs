@@ -61,6 +61,10 @@ macro_rules! failure_kinds {
 failure_kinds! {
     /// The queue element is not a job: see the verbatim element on the dead list and mend its producer.
     MalformedJob = "malformed_job", once, GiveUp;
+    /// The RQ job asks for what only a worker of RQ can give (callbacks, webhooks, repeats, rate limits): enqueue it without, or leave it to one.
+    ForeignJob = "foreign_job", once, GiveUp;
+    /// Somebody stopped the job with RQ's stop-job command: requeue it when it is wanted after all.
+    JobStopped = "job_stopped", once, GiveUp;
     /// Another element of the same task is running, waits for its next attempt, or was done just now: nothing to do, or push it again with `--force`.
     DuplicateJob = "duplicate_job", once, GiveUp;
     /// The task's status is `failed`: enroll the customer again, then requeue.

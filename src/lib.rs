@@ -6,6 +6,7 @@
 //! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
 //! * [`job`]: the queue element and what becomes of it
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
+//! * [`rq`]: jobs of RQ in the list, and its books about them
 //! * [`worker`]: the pool, and the pipeline: the story of one job, the only place that knows all rooms
 //! * [`gate`]: nothing is downloaded before the customer is enrolled, says the [`store`]
 //! * [`resolver`]: course URL to course
@@ -49,6 +50,7 @@ pub mod redis_client;
 pub mod remux;
 pub mod report;
 pub mod resolver;
+pub mod rq;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
