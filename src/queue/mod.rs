@@ -6,7 +6,7 @@
 //!
 //! * `take`: from the list into the hands of an instance; `start`: from there to running
 //! * `settle`: how a run ends; `record`: what is remembered between two runs
-//! * `lease`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
+//! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `dead`, `dead_list`, `view`: what an operator does and sees; `producer`: pushing
 //! * `audit`: the account, and what does not add up; `repair`: mending it
@@ -16,6 +16,7 @@ mod audit;
 mod classify;
 mod dead;
 mod dead_list;
+mod fence;
 mod journal;
 mod keys;
 mod lease;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 pub use audit::{Account, Finding, FindingKind};
 pub use dead::DeadEnvelope;
 pub use dead_list::{DeadEntry, DeadFilter};
+pub use fence::Fence;
 pub use pause::Pause;
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};

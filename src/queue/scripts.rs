@@ -46,6 +46,8 @@ scripts! {
     promote = "clock" "held" "promote";
     /// What a dead instance held.
     reap = "clock" "held" "also" "release" "reap";
+    /// A message of somebody who still has the lease.
+    publish = "publish";
     /// An entry of the dead list: back to the queue, or away.
     unbury = "unbury";
     /// What is in the place of an instance without a lease.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use redis::Pipeline;
+use redis::{AsyncCommands, RedisError};
 use serde::Serialize;
 use serde_json::Number;
 use tokio::sync::oneshot;
@@ -17,6 +17,7 @@ use tracing::Instrument;
 
 use crate::job::TaskId;
 use crate::progress::{Progress, Snapshot};
+use crate::queue::Fence;
 use crate::redis_client::Commands;
 
 /// Longest wait for one publish.
@@ -70,9 +71,17 @@ impl Events {
         Events { connection, failing: Arc::default() }
     }
 
-    /// Tells that the task goes from status `previous` to `new`. Returns within half a second
-    /// whether anybody heard it or not.
-    pub async fn status(&self, task_id: TaskId, order_id: Option<u64>, new: &str, previous: &str, message: &str) {
+    /// Tells that the task goes from status `previous` to `new`, unless the job is not `fence`'s any
+    /// more. Returns within half a second whether anybody heard it or not.
+    pub async fn status(
+        &self,
+        fence: &Fence,
+        task_id: TaskId,
+        order_id: Option<u64>,
+        new: &str,
+        previous: &str,
+        message: &str,
+    ) {
         let event = StatusEvent {
             task_id,
             order_id,
@@ -82,22 +91,29 @@ impl Events {
             timestamp: now_milliseconds(),
         };
         if let Ok(json) = serde_json::to_string(&event) {
-            self.send(publication("status", task_id, order_id, &json)).await;
+            let (mut connection, channels) = (self.connection.clone(), channels("status", task_id, order_id));
+            let sending = async { fence.publish(&mut connection, &channels, &json).await.map(drop) };
+            self.send(sending).await;
         }
     }
 
     /// Publishes the progress of a job, at most four times a second and only when it changed, until
     /// the guard is finished or dropped.
-    pub fn watch_progress(&self, task_id: TaskId, order_id: Option<u64>, progress: Arc<Progress>) -> ProgressWatch {
+    pub fn watch_progress(
+        &self,
+        fence: Fence,
+        task_id: TaskId,
+        order_id: Option<u64>,
+        progress: Arc<Progress>,
+    ) -> ProgressWatch {
         let (finish, finished) = oneshot::channel();
-        let publisher = Publisher { events: self.clone(), task_id, order_id, progress, pace: Pace::default() };
+        let publisher = Publisher { events: self.clone(), fence, task_id, order_id, progress, pace: Pace::default() };
         let task = tokio::spawn(publisher.run(finished).in_current_span());
         ProgressWatch { finish: Some(finish), task }
     }
 
-    async fn send(&self, publication: Pipeline) {
-        let mut connection = self.connection.clone();
-        let sent = tokio::time::timeout(PUBLISH_TIMEOUT, publication.query_async::<()>(&mut connection)).await;
+    async fn send(&self, sending: impl Future<Output = Result<(), RedisError>>) {
+        let sent = tokio::time::timeout(PUBLISH_TIMEOUT, sending).await;
         let error = match sent {
             Ok(Ok(())) => return self.failing.store(false, Relaxed),
             Ok(Err(error)) => error.to_string(),
@@ -109,14 +125,10 @@ impl Events {
     }
 }
 
-/// To the task's channel and, where the order is known, to the order's.
-fn publication(topic: &str, task_id: TaskId, order_id: Option<u64>, json: &str) -> Pipeline {
-    let mut pipeline = redis::pipe();
-    pipeline.publish(format!("task:{task_id}:{topic}"), json).ignore();
-    if let Some(order_id) = order_id {
-        pipeline.publish(format!("order:{order_id}:{topic}"), json).ignore();
-    }
-    pipeline
+/// The task's channel and, where the order is known, the order's.
+fn channels(topic: &str, task_id: TaskId, order_id: Option<u64>) -> Vec<String> {
+    let order = order_id.map(|order_id| format!("order:{order_id}:{topic}"));
+    std::iter::once(format!("task:{task_id}:{topic}")).chain(order).collect()
 }
 
 /// Publishes the progress of one job as long as it lives.
@@ -141,6 +153,7 @@ impl ProgressWatch {
 /// Publishes one job's progress; owned by its task.
 struct Publisher {
     events: Events,
+    fence: Fence,
     task_id: TaskId,
     order_id: Option<u64>,
     progress: Arc<Progress>,
@@ -189,9 +202,17 @@ impl Publisher {
             timestamp: now_milliseconds(),
         };
         let Ok(json) = serde_json::to_string(&event) else { return };
-        let mut publication = publication("progress", self.task_id, self.order_id, &json);
-        publication.set_ex(format!("progress:task:{}", self.task_id), &json, PROGRESS_TTL_SECONDS).ignore();
-        self.events.send(publication).await;
+        let mut connection = self.events.connection.clone();
+        let channels = channels("progress", self.task_id, self.order_id);
+        let sending = async {
+            // The key may be in another Cluster slot than the lease.
+            if self.fence.publish(&mut connection, &channels, &json).await? {
+                let key = format!("progress:task:{}", self.task_id);
+                connection.set_ex::<_, _, ()>(key, &json, PROGRESS_TTL_SECONDS).await?;
+            }
+            Ok(())
+        };
+        self.events.send(sending).await;
     }
 }
 

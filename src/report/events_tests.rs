@@ -41,8 +41,9 @@ async fn a_status_goes_to_the_task_and_its_order() {
     let server = RedisServer::start().await;
     let mut listener = Listener::new(&server, "*:status").await;
     let events = Events::new(server.connection());
-    events.status(task(), Some(41), "downloading", "enrolled", "12 lectures").await;
-    events.status(task(), None, "completed", "uploading", "").await;
+    let fence = Fence::for_test(&mut server.connection()).await;
+    events.status(&fence, task(), Some(41), "downloading", "enrolled", "12 lectures").await;
+    events.status(&fence, task(), None, "completed", "uploading", "").await;
     let text =
         r#"{"taskId":43,"orderId":41,"newStatus":"downloading","previousStatus":"enrolled","message":"12 lectures""#;
     for channel in ["task:43:status", "order:41:status"] {
@@ -62,7 +63,8 @@ async fn progress_is_published_when_it_changed_and_kept_for_an_hour() {
     let server = RedisServer::start().await;
     let mut listener = Listener::new(&server, "*:progress").await;
     let progress = Arc::new(Progress::default());
-    let watch = Events::new(server.connection()).watch_progress(task(), Some(41), progress.clone());
+    let fence = Fence::for_test(&mut server.connection()).await;
+    let watch = Events::new(server.connection()).watch_progress(fence.clone(), task(), Some(41), progress.clone());
 
     let unknown = r#"{"taskId":43,"orderId":41,"percent":null,"currentFile":null,"speed":null,"eta":null,"bytesDownloaded":0,"totalBytes":null"#;
     for channel in ["task:43:progress", "order:41:progress"] {
@@ -98,7 +100,8 @@ async fn a_busy_job_publishes_at_most_four_times_a_second() {
     let mut listener = Listener::new(&server, "task:*:progress").await;
     let progress = Arc::new(Progress::default());
     let events = Events::new(server.connection());
-    let watch = events.watch_progress(task(), None, progress.clone());
+    let fence = Fence::for_test(&mut server.connection()).await;
+    let watch = events.watch_progress(fence.clone(), task(), None, progress.clone());
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_millis(1600) {
         progress.add_bytes(1000);
@@ -108,7 +111,7 @@ async fn a_busy_job_publishes_at_most_four_times_a_second() {
     drop(watch);
     // The status is heard after everything that went before it.
     let mut end = Listener::new(&server, "task:*:status").await;
-    events.status(task(), None, "failed", "downloading", "").await;
+    events.status(&fence, task(), None, "failed", "downloading", "").await;
     end.next().await;
     let mut heard = Vec::new();
     while let Ok(message) = tokio::time::timeout(Duration::from_millis(200), listener.next()).await {
@@ -123,7 +126,8 @@ async fn a_busy_job_publishes_at_most_four_times_a_second() {
 async fn a_job_that_stands_still_publishes_nothing() {
     let server = RedisServer::start().await;
     let mut listener = Listener::new(&server, "task:*:progress").await;
-    let watch = Events::new(server.connection()).watch_progress(task(), None, Arc::default());
+    let fence = Fence::for_test(&mut server.connection()).await;
+    let watch = Events::new(server.connection()).watch_progress(fence.clone(), task(), None, Arc::default());
     listener.next().await;
     let second = tokio::time::timeout(INTERVAL * 3, listener.next()).await;
     assert!(second.is_err(), "{second:?}");
@@ -135,13 +139,31 @@ async fn a_job_that_stands_still_publishes_nothing() {
 async fn a_dead_server_delays_nothing() {
     let mut server = RedisServer::start().await;
     let events = Events::new(server.connection());
-    events.status(task(), None, "downloading", "enrolled", "").await;
+    let fence = Fence::for_test(&mut server.connection()).await;
+    events.status(&fence, task(), None, "downloading", "enrolled", "").await;
     server.kill();
     let begin = Instant::now();
-    let watch = events.watch_progress(task(), None, Arc::new(Progress::default()));
-    events.status(task(), None, "failed", "downloading", "").await;
+    let watch = events.watch_progress(fence.clone(), task(), None, Arc::new(Progress::default()));
+    events.status(&fence, task(), None, "failed", "downloading", "").await;
     watch.finish(false).await;
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn who_has_lost_the_lease_is_not_heard_any_more() {
+    let server = RedisServer::start().await;
+    let mut listener = Listener::new(&server, "task:*").await;
+    let events = Events::new(server.connection());
+    let fence = Fence::for_test(&mut server.connection()).await;
+    let mut connection = server.connection();
+    events.status(&fence, task(), None, "downloading", "enrolled", "").await;
+    assert_eq!(listener.next().await.0, "task:43:status");
+    let _: u64 = connection.del("leases").await.unwrap();
+    events.status(&fence, task(), None, "completed", "downloading", "").await;
+    events.watch_progress(fence.clone(), task(), None, Arc::default()).finish(true).await;
+    let _: u64 = connection.publish("task:43:end", "").await.unwrap();
+    assert_eq!(listener.next().await.0, "task:43:end");
+    assert!(!connection.exists::<_, bool>("progress:task:43").await.unwrap());
 }
 
 fn snapshot(percent: Option<f64>, bytes: u64) -> Snapshot {

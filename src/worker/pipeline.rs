@@ -17,7 +17,7 @@ use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::queue::{Leased, Queue, Verdict};
+use crate::queue::{Fence, Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
@@ -44,17 +44,24 @@ pub struct Pipeline {
 }
 
 /// What was found out about a job on its way, for the report at its end.
-#[derive(Default)]
 struct Trail {
+    /// Whose word it is.
+    fence: Fence,
     order_id: Option<u64>,
     /// The status that was last told.
     status: Option<&'static str>,
 }
 
+impl Trail {
+    fn new(fence: Fence) -> Trail {
+        Trail { fence, order_id: None, status: None }
+    }
+}
+
 #[async_trait]
 impl JobRunner for Pipeline {
     async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome {
-        let mut trail = Trail::default();
+        let mut trail = Trail::new(self.queue.fence(&job));
         if let Some(verdict) = &job.record.verdict {
             return self.tell_again(&job.spec, &mut trail, verdict).await;
         }
@@ -71,7 +78,7 @@ impl JobRunner for Pipeline {
     }
 
     async fn gave_up(&self, spec: &JobSpec, attempts: u32, failure: &Failure) {
-        self.give_up(spec, attempts, &Trail::default(), failure).await;
+        self.give_up(spec, attempts, &Trail::new(self.queue.own_fence()), failure).await;
     }
 
     async fn settled(&self, job: &Leased) {
@@ -102,7 +109,7 @@ impl Pipeline {
         let receipt = match self.delivery.delivered(&sandbox).await? {
             Some(receipt) => receipt,
             None => {
-                let folder = until(cancel, self.download(spec, order_id, &sandbox, cancel)).await?;
+                let folder = until(cancel, self.download(job, order_id, &sandbox, cancel)).await?;
                 // From here on a stop does not interrupt at once: a move and a call are short, and
                 // half of them is worse than a late stop.
                 self.queue.confirm(job).await?;
@@ -150,17 +157,18 @@ impl Pipeline {
 
     async fn download(
         &self,
-        spec: &JobSpec,
+        job: &Leased,
         order_id: Option<u64>,
         sandbox: &Sandbox,
         cancel: &CancellationToken,
     ) -> Result<String> {
+        let spec = &job.spec;
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
         let course = self.resolver.resolve(&spec.course_url).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let progress = Arc::new(Progress::default());
-        let watch = self.events.watch_progress(spec.task_id, order_id, progress.clone());
+        let watch = self.events.watch_progress(self.queue.fence(job), spec.task_id, order_id, progress.clone());
         let downloaded = self.courses.run(&course, &spec.course_url, sandbox.path(), &progress, cancel).await;
         watch.finish(downloaded.is_ok()).await;
         let CourseFolder { name: folder, files } = downloaded?;
@@ -199,7 +207,14 @@ impl Pipeline {
         self.finish(spec, FinalStatus::Completed, None).await;
         let message = format!("delivered as {folder}");
         self.events
-            .status(spec.task_id, trail.order_id, "completed", trail.status.unwrap_or("enrolled"), &message)
+            .status(
+                &trail.fence,
+                spec.task_id,
+                trail.order_id,
+                "completed",
+                trail.status.unwrap_or("enrolled"),
+                &message,
+            )
             .await;
         tracing::info!(folder, "task completed");
         Outcome::Done
@@ -219,7 +234,9 @@ impl Pipeline {
                     job.attempt,
                     self.max_attempts
                 );
-                self.events.status(spec.task_id, trail.order_id, "retrying", previous, &failure.message).await;
+                self.events
+                    .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)
+                    .await;
             }
             Outcome::Dead(_) => {
                 let verdict = Verdict::Failed { kind: kind.to_owned(), message: failure.message.clone() };
@@ -260,7 +277,7 @@ impl Pipeline {
         self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
-        self.events.status(spec.task_id, order_id, "failed", previous, &failure.message).await;
+        self.events.status(&trail.fence, spec.task_id, order_id, "failed", previous, &failure.message).await;
     }
 
     async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
@@ -269,7 +286,7 @@ impl Pipeline {
 
     async fn tell(&self, spec: &JobSpec, trail: &mut Trail, status: &'static str, message: &str) {
         let previous = trail.status.replace(status).unwrap_or("enrolled");
-        self.events.status(spec.task_id, trail.order_id, status, previous, message).await;
+        self.events.status(&trail.fence, spec.task_id, trail.order_id, status, previous, message).await;
     }
 }
 
