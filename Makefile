@@ -10,6 +10,8 @@ FUZZ_SECONDS ?= 60
 
 # How many instances `make chaos` kills.
 CHAOS_KILLS ?= 1000
+# And how many it stops with SIGTERM.
+CHAOS_SIGTERMS ?= 1000
 
 # The benchmarks to run: any of playlist, decrypt, engine.
 BENCH ?= playlist decrypt engine
@@ -58,6 +60,8 @@ fuzz:
 chaos: deps
 	@echo '==> build and kill $(CHAOS_KILLS) times'
 	CHAOS_KILLS=$(CHAOS_KILLS) $(CARGO) test --locked --test chaos -- --nocapture
+	@echo '==> stop $(CHAOS_SIGTERMS) times while jobs are pushed'
+	CHAOS_SIGTERMS=$(CHAOS_SIGTERMS) $(CARGO) test --locked --test jobs stops_that_race -- --nocapture
 
 # The dev profile: a release build from nothing takes several minutes on two cores.
 demo: demo-deps

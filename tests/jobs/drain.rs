@@ -138,3 +138,61 @@ fn post_order(daemon: &Daemon, task_id: u64) -> reqwest::RequestBuilder {
     let url = daemon.hook_url("/api/v1/orders");
     http_client().post(url).bearer_auth(HOOK_TOKEN).json(&json!({"orderId": 41, "tasks": [task]}))
 }
+
+/// SIGTERMs of a run within `make test`; `make chaos` has more.
+const SIGTERMS: usize = 40;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stops_that_race_with_pushes_lose_and_double_nothing() {
+    let number = std::env::var("CHAOS_SIGTERMS").ok();
+    let rounds = number.map_or(SIGTERMS, |text| text.parse().expect("CHAOS_SIGTERMS is a number"));
+    let world = std::sync::Arc::new(World::new());
+    let directory = tempfile::tempdir().unwrap();
+    let (staging, delivered) = (directory.path().join("staging"), directory.path().join("delivered"));
+    let pushing = tokio_util::sync::CancellationToken::new();
+    let pusher = tokio::spawn({
+        let (world, pushing) = (world.clone(), pushing.clone());
+        async move {
+            let mut task_id = 90_000;
+            while !pushing.is_cancelled() {
+                task_id += 1;
+                world.publish(task_id, &small());
+                world.push(task_id);
+                tokio::time::sleep(Duration::from_millis(40)).await;
+            }
+            90_001..=task_id
+        }
+    });
+    let start = |drain: i64| {
+        world
+            .daemon()
+            .staging(&staging)
+            .delivered(&delivered)
+            .set("worker.drain_seconds", drain)
+            .set("log.level", "warn")
+    };
+    for round in 0..rounds {
+        // With a drain of nothing, what runs is handed back.
+        let daemon = start(round as i64 % 2).start().await;
+        tokio::time::sleep(Duration::from_micros(2311 * (round as u64 % 61))).await;
+        daemon.sigterm();
+        assert_eq!(daemon.wait_exit(Duration::from_secs(20)).await.code(), Some(0));
+        assert_signed_off(&world);
+    }
+    pushing.cancel();
+    let pushed = pusher.await.unwrap();
+    let daemon = start(30).start().await;
+    for task_id in pushed.clone() {
+        world.redis.wait_for_task(task_id, "completed").await;
+    }
+    daemon.sigterm();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(40)).await.code(), Some(0));
+    let mut finalized: Vec<u64> =
+        world.backend.finalize_calls().iter().map(|call| call.json()["task_id"].as_u64().unwrap()).collect();
+    finalized.sort_unstable();
+    assert_eq!(finalized, pushed.clone().collect::<Vec<_>>(), "each once");
+    assert_eq!(std::fs::read_dir(&delivered).unwrap().count(), pushed.clone().count());
+    assert_eq!(world.redis.cli(&["HGET", "{rq:queue:downloads}:hauld:counts", "done"]), pushed.count().to_string());
+    assert_eq!((attempts(&world).as_str(), world.dead().len()), ("", 0));
+    println!("{rounds} SIGTERMs, {} jobs", finalized.len());
+}

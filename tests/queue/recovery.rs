@@ -61,6 +61,29 @@ async fn an_element_that_three_instances_died_of_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_job_of_many_leases_is_never_touched_as_long_as_its_instance_renews() {
+    let mut world = World::new().await;
+    world.settings.lease = Duration::from_millis(500);
+    let (long, other) = (world.queue("0").await, world.queue("1").await);
+    world.push(element(1)).await;
+    let leased = next(&mut long.taker()).await;
+    let end = CancellationToken::new();
+    let sweepers = [&long, &other].map(|queue| {
+        let (queue, end) = (queue.clone(), end.clone());
+        tokio::spawn(async move { queue.keep_sweeping(end).await })
+    });
+    // Thirty sweeps of each, six times as long as a lease that is not renewed lasts.
+    tokio::time::sleep(world.settings.lease * 6).await;
+    assert!(!leased.lost().is_cancelled());
+    assert_eq!(world.metrics.reaped.get(), 0);
+    long.settle(&leased, Outcome::Done).await.unwrap();
+    end.cancel();
+    for sweeper in sweepers {
+        within(sweeper).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn only_what_ran_and_only_lately_counts_as_a_crash() {
     let mut world = World::new().await;
     let living = world.queue("1").await;
