@@ -1,8 +1,8 @@
 //! Playlists of playlists: variants, and sound apart from the picture.
 
+use super::super::media::Stream;
+use super::super::origin::Origin;
 use super::{Publish, Published};
-use crate::support::media::Stream;
-use crate::support::origin::Origin;
 
 /// A multivariant playlist on the origin.
 #[derive(Debug, Clone)]
