@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::redis_client;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
 
 pub use settings::*;
 pub use source::{ConfigError, SettingDoc, Source, read_secret_file};
@@ -269,8 +269,21 @@ fn seconds(number: u64) -> Duration {
 
 fn read_redis(s: &mut Source, from_field: Option<String>) -> RedisSettings {
     let default = "redis://127.0.0.1:6379/0";
-    let url = s.optional_text("redis.url", None, default, "Redis server: redis:// or rediss://, with user and password in it if needed (REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and REDIS_DB are understood too).");
-    RedisSettings { url: SecretString::from(url.or(from_field).unwrap_or_else(|| default.into())) }
+    let url = s.optional_text("redis.url", None, default, "Redis or Valkey: redis://, rediss:// (TLS), redis+unix://, redis+sentinel:// or redis+cluster://, with user and password in it if needed (REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and REDIS_DB are understood too).");
+    let settings = RedisSettings {
+        ca_file: s.optional_path(
+            "redis.ca_file",
+            "Certificates (PEM) of who signs the server's; those of this host if not set.",
+        ),
+        certificate_file: s
+            .optional_path("redis.certificate_file", "Our own certificate (PEM), for a server that wants one."),
+        key_file: s.optional_path("redis.key_file", "The key (PEM) of our own certificate."),
+        ..RedisSettings::new(url.or(from_field).unwrap_or_else(|| default.into()))
+    };
+    if let Err((setting, reason)) = redis_client::check(&settings) {
+        s.error(setting, reason);
+    }
+    settings
 }
 
 /// The four variables the old worker reads, as a URL. `None` when none of them is set.
@@ -309,10 +322,14 @@ fn read_resolver(s: &mut Source) -> ResolverSettings {
 }
 
 impl RedisSettings {
+    /// The server at this URL.
+    pub fn new(url: String) -> RedisSettings {
+        RedisSettings { url: SecretString::from(url), ca_file: None, certificate_file: None, key_file: None }
+    }
+
     /// The server without user and password, for logs.
     pub fn shown(&self) -> String {
-        Url::parse(self.url.expose_secret())
-            .map_or_else(|_| "redis (URL not valid)".into(), |url| crate::http::shown(&url))
+        redis_client::shown(self.url.expose_secret()).unwrap_or_else(|| "redis (URL not valid)".into())
     }
 }
 

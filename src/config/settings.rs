@@ -32,8 +32,13 @@ pub struct Config {
 /// The Redis server.
 #[derive(Debug, Clone)]
 pub struct RedisSettings {
-    /// `redis://` or `rediss://`, with the password in it.
+    /// Every form that [`redis_client`](crate::redis_client) knows, with the password in it.
     pub url: SecretString,
+    /// Who signs the server's certificate; the certificates of this host when it is not set.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate, for a server that wants one, and its key.
+    pub certificate_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
 }
 
 /// The queue protocol.

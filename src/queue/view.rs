@@ -36,7 +36,7 @@ pub struct QueueView {
 impl QueueView {
     /// Looks at the queue of `list` (`queue.list`).
     pub fn new(commands: Commands, list: &str) -> QueueView {
-        QueueView { commands, keys: Keys::new(list), scripts: Arc::new(Scripts::new()) }
+        QueueView { commands: commands.near(list), keys: Keys::new(list), scripts: Arc::new(Scripts::new()) }
     }
 
     /// How many elements are where. Two round trips: an element that moves between them may be

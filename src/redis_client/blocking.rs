@@ -4,15 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
+use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
 use tokio::sync::Mutex;
 
-use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::RESPONSE_TIMEOUT;
+use super::link::{Link, Live, connect};
 
-/// A connection of its own for one command at a time, which may block.
+/// A connection of its own for one command at a time, which may block. After an error it is to be
+/// dropped and another to be opened.
 pub struct BlockingConnection {
     connection: MultiplexedConnection,
     unblock: Unblock,
+    /// What it was opened beside: an error of this one tells about that one too.
+    link: Arc<Link>,
+    live: Live,
 }
 
 /// Ends the wait of a [`BlockingConnection`], on the same server.
@@ -27,14 +32,20 @@ pub struct Unblock {
 }
 
 impl BlockingConnection {
-    pub(super) async fn open(client: Client, answer_within: Duration) -> Result<BlockingConnection, RedisError> {
+    pub(super) async fn open(
+        client: Client,
+        answer_within: Duration,
+        link: Arc<Link>,
+        live: Live,
+    ) -> Result<BlockingConnection, RedisError> {
         let mut connection = connect(&client, answer_within).await?;
         let client_id = match redis::cmd("CLIENT").arg("ID").query_async(&mut connection).await {
             Ok(id) => Some(id),
             Err(error) if error.code() == Some("NOPERM") => None,
             Err(error) => return Err(error),
         };
-        Ok(BlockingConnection { connection, unblock: Unblock { client, client_id, connection: Arc::default() } })
+        let unblock = Unblock { client, client_id, connection: Arc::default() };
+        Ok(BlockingConnection { connection, unblock, link, live })
     }
 
     /// What ends the wait of this connection.
@@ -67,16 +78,13 @@ impl Unblock {
     }
 }
 
-async fn connect(client: &Client, answer_within: Duration) -> Result<MultiplexedConnection, RedisError> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(answer_within));
-    client.get_multiplexed_async_connection_with_config(&config).await
-}
-
 impl ConnectionLike for BlockingConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        self.connection.req_packed_command(command)
+        Box::pin(async move {
+            let answer = self.connection.req_packed_command(command).await;
+            self.link.judge(&self.live, &answer);
+            answer
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -85,7 +93,11 @@ impl ConnectionLike for BlockingConnection {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        self.connection.req_packed_commands(pipeline, offset, count)
+        Box::pin(async move {
+            let answers = self.connection.req_packed_commands(pipeline, offset, count).await;
+            self.link.judge_all(&self.live, &answers);
+            answers
+        })
     }
 
     fn get_db(&self) -> i64 {

@@ -1,28 +1,36 @@
 //! The connection for everything that does not block.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig};
-use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
+use redis::aio::ConnectionLike;
+use redis::cluster_routing::Route;
+use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, Value};
 
-use super::{BlockingConnection, CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::BlockingConnection;
+use super::cluster;
+use super::link::{Link, Way};
+use super::server::Server;
 
-/// Runs commands that do not block. Clones share one connection, which is opened anew by itself.
+/// Runs commands that do not block, on whatever server `redis.url` leads to. Clones share one
+/// connection. It is opened when it is needed, and anew after an error that calls for it; the
+/// command that had the error is not repeated, for it may have been carried out.
 #[derive(Clone)]
 pub struct Commands {
-    client: Client,
-    connection: ConnectionManager,
+    link: Arc<Link>,
+    home: Option<Route>,
 }
 
 impl Commands {
-    pub(super) fn new(client: Client) -> Result<Commands, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_max_delay(Duration::from_secs(1))
-            .set_number_of_retries(1);
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config)?;
-        Ok(Commands { client, connection })
+    pub(super) fn new(server: Server) -> Commands {
+        Commands { link: Link::new(server), home: None }
+    }
+
+    /// In a Cluster, commands that have no key (`INFO`, `CONFIG GET`) go to the node that has this
+    /// one.
+    pub fn near(mut self, key: &str) -> Commands {
+        self.home = Some(cluster::route(key));
+        self
     }
 
     /// Opens a connection of its own for a command that blocks, to the server that has `key`.
@@ -32,14 +40,45 @@ impl Commands {
     /// # Errors
     /// The server cannot be reached now.
     pub async fn blocking(&self, key: &str, answer_within: Duration) -> Result<BlockingConnection, RedisError> {
-        let _ = key;
-        BlockingConnection::open(self.client.clone(), answer_within).await
+        let live = self.link.live().await?;
+        let opened = async {
+            let client = match &*live.way {
+                Way::Server(client, _) => client.clone(),
+                Way::Cluster(connection) => self.node_of(key, connection.clone()).await?,
+            };
+            BlockingConnection::open(client, answer_within, self.link.clone(), live.clone()).await
+        };
+        let opened = opened.await;
+        self.link.judge(&live, &opened);
+        opened
+    }
+
+    async fn node_of(
+        &self,
+        key: &str,
+        mut connection: redis::cluster_async::ClusterConnection,
+    ) -> Result<Client, RedisError> {
+        match &self.link.server {
+            Server::Cluster(nodes, _) => cluster::node_of(&mut connection, &nodes[0], key).await,
+            // cannot happen: only Server::Cluster opens the way of a Cluster
+            _ => Err((ErrorKind::Client, "not a Cluster").into()),
+        }
     }
 }
 
 impl ConnectionLike for Commands {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        self.connection.req_packed_command(command)
+        Box::pin(async move {
+            let live = self.link.live().await?;
+            let answer = match &*live.way {
+                Way::Server(_, connection) => connection.clone().req_packed_command(command).await,
+                Way::Cluster(connection) => {
+                    cluster::run(&mut connection.clone(), &self.link.scripts, self.home, command).await
+                }
+            };
+            self.link.judge(&live, &answer);
+            answer
+        })
     }
 
     fn req_packed_commands<'a>(
@@ -48,10 +87,21 @@ impl ConnectionLike for Commands {
         offset: usize,
         count: usize,
     ) -> RedisFuture<'a, Vec<Value>> {
-        self.connection.req_packed_commands(pipeline, offset, count)
+        Box::pin(async move {
+            let live = self.link.live().await?;
+            let answers = match &*live.way {
+                Way::Server(_, connection) => connection.clone().req_packed_commands(pipeline, offset, count).await,
+                Way::Cluster(connection) => cluster::run_all(connection, pipeline, offset, count).await,
+            };
+            self.link.judge_all(&live, &answers);
+            answers
+        })
     }
 
     fn get_db(&self) -> i64 {
-        self.connection.get_db()
+        match &self.link.server {
+            Server::Alone(info) => info.redis_settings().db(),
+            _ => 0,
+        }
     }
 }

@@ -3,8 +3,6 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
-
 use crate::config::RedisSettings;
 use crate::redis_client::Commands;
 
@@ -51,7 +49,7 @@ impl RedisServer {
 
     /// The settings that lead to it.
     pub(crate) fn settings(&self) -> RedisSettings {
-        RedisSettings { url: SecretString::from(self.url()) }
+        RedisSettings::new(self.url())
     }
 
     /// The URL that leads to it.

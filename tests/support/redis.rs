@@ -58,7 +58,7 @@ impl RedisServer {
 
     /// The server as the configuration names it.
     pub fn settings(&self) -> hauld::config::RedisSettings {
-        hauld::config::RedisSettings { url: self.url().into() }
+        hauld::config::RedisSettings::new(self.url())
     }
 
     /// A connection of the test's own.
