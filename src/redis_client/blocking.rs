@@ -8,7 +8,7 @@ use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
 use tokio::sync::Mutex;
 
 use super::RESPONSE_TIMEOUT;
-use super::link::{Link, Live, connect};
+use super::link::{Link, Live, connect, not_connected};
 
 /// A connection of its own for one command at a time, which may block. After an error it is to be
 /// dropped and another to be opened.
@@ -81,8 +81,14 @@ impl Unblock {
 impl ConnectionLike for BlockingConnection {
     fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
         Box::pin(async move {
-            let answer = self.connection.req_packed_command(command).await;
-            self.link.judge(&self.live, &answer);
+            let answer = tokio::select! {
+                biased;
+                answer = self.connection.req_packed_command(command) => answer,
+                // What this server hands over now is lost with all else that it is told: the
+                // primary has the element still.
+                () = self.live.moved.cancelled() => Err(not_connected()),
+            };
+            self.link.judge_answers(&self.live, answer.as_ref().map(std::slice::from_ref));
             answer
         })
     }
@@ -95,7 +101,7 @@ impl ConnectionLike for BlockingConnection {
     ) -> RedisFuture<'a, Vec<Value>> {
         Box::pin(async move {
             let answers = self.connection.req_packed_commands(pipeline, offset, count).await;
-            self.link.judge_all(&self.live, &answers);
+            self.link.judge_answers(&self.live, answers.as_deref());
             answers
         })
     }

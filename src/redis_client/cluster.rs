@@ -55,11 +55,14 @@ pub(super) async fn run(
             Ok(Value::BulkString(hash.into_bytes()))
         }
         b"EVALSHA" => {
-            let answer = connection.req_packed_command(command).await;
+            let answer = connection.req_packed_command(command).await.and_then(Value::extract_error);
             let unknown = |error: &RedisError| error.kind() == ErrorKind::Server(ServerErrorKind::NoScript);
+            if !answer.as_ref().is_err_and(unknown) {
+                return answer;
+            }
             match scripts.spelled_out(command) {
-                Some(command) if answer.as_ref().is_err_and(unknown) => connection.req_packed_command(&command).await,
-                _ => answer,
+                Some(command) => connection.req_packed_command(&command).await,
+                None => answer,
             }
         }
         b"INFO" | b"CONFIG" | b"TIME" | b"CLUSTER" => {

@@ -48,9 +48,7 @@ impl Commands {
             };
             BlockingConnection::open(client, answer_within, self.link.clone(), live.clone()).await
         };
-        let opened = opened.await;
-        self.link.judge(&live, &opened);
-        opened
+        opened.await.inspect_err(|error| self.link.judge(&live, error))
     }
 
     async fn node_of(
@@ -76,7 +74,7 @@ impl ConnectionLike for Commands {
                     cluster::run(&mut connection.clone(), &self.link.scripts, self.home, command).await
                 }
             };
-            self.link.judge(&live, &answer);
+            self.link.judge_answers(&live, answer.as_ref().map(std::slice::from_ref));
             answer
         })
     }
@@ -93,7 +91,7 @@ impl ConnectionLike for Commands {
                 Way::Server(_, connection) => connection.clone().req_packed_commands(pipeline, offset, count).await,
                 Way::Cluster(connection) => cluster::run_all(connection, pipeline, offset, count).await,
             };
-            self.link.judge_all(&live, &answers);
+            self.link.judge_answers(&live, answers.as_deref());
             answers
         })
     }

@@ -11,10 +11,16 @@ use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
 
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
 use super::cluster::{self, KnownScripts};
+use super::sentinels::Switch;
 use super::server::Server;
 use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 
+/// How long a sentinel may still name the primary of before.
+const DISAGREEMENT: Duration = Duration::from_secs(30);
 /// How long finding the server and connecting to it may take in all.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -34,6 +40,10 @@ struct State {
     failures: u32,
     /// Where the last one led.
     last_address: Option<String>,
+    /// Who is no longer the primary, since when.
+    left: Option<(String, Instant)>,
+    /// Listens to the sentinels.
+    listener: Option<AbortOnDropHandle<()>>,
 }
 
 enum Connection {
@@ -47,6 +57,8 @@ enum Connection {
 pub(super) struct Live {
     pub(super) way: Arc<Way>,
     opened: Instant,
+    /// Cancelled when another server has become the primary.
+    pub(super) moved: CancellationToken,
 }
 
 /// How commands get to the server.
@@ -61,8 +73,8 @@ pub(super) enum Way {
 impl Link {
     pub(super) fn new(server: Server) -> Arc<Link> {
         let connection = Connection::Closed { not_before: Instant::now() };
-        let state = Mutex::new(State { connection, failures: 0, last_address: None });
-        Arc::new(Link { server, scripts: KnownScripts::default(), state })
+        let state = State { connection, failures: 0, last_address: None, left: None, listener: None };
+        Arc::new(Link { server, scripts: KnownScripts::default(), state: Mutex::new(state) })
     }
 
     /// The connection that is open, or the next one. All who wait for it wait for the same try.
@@ -75,7 +87,12 @@ impl Link {
                 Connection::Closed { not_before } => {
                     // A task, so that the try goes on when those who wait for it give up.
                     let task = tokio::spawn(open(Arc::clone(self), *not_before));
-                    let opening = task.map(|opened| opened.unwrap_or_else(|_| Err(closed())));
+                    let link = Arc::clone(self);
+                    let opening = task.map(move |opened| match opened {
+                        Ok(opened) => opened,
+                        // It panicked, or the runtime ends.
+                        Err(_) => Err(link.failed(not_connected())),
+                    });
                     let opening = opening.boxed().shared();
                     state.connection = Connection::Opening(opening.clone());
                     opening
@@ -86,23 +103,67 @@ impl Link {
     }
 
     /// Gives the connection up if the error is one of the connection and not of the command.
-    pub(super) fn judge<T>(&self, live: &Live, answer: &Result<T, RedisError>) {
-        if answer.as_ref().is_err_and(spoils) {
+    pub(super) fn judge(&self, live: &Live, error: &RedisError) {
+        if spoils(error) {
             self.close(live);
         }
     }
 
-    /// As [`Link::judge`], for answers that may be errors one by one.
-    pub(super) fn judge_all(&self, live: &Live, answers: &Result<Vec<Value>, RedisError>) {
-        let spoilt = match answers {
-            Err(error) => spoils(error),
-            Ok(values) => values.iter().any(|value| match value {
-                Value::ServerError(error) => spoils(&RedisError::from(error.clone())),
-                _ => false,
-            }),
+    /// As [`Link::judge`], for answers, each of which may be an error of the server.
+    pub(super) fn judge_answers(&self, live: &Live, answers: Result<&[Value], &RedisError>) {
+        match answers {
+            Err(error) => self.judge(live, error),
+            Ok(values) => {
+                for value in values {
+                    if let Value::ServerError(error) = value {
+                        self.judge(live, &RedisError::from(error.clone()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What to do when the connection could not be opened.
+    fn failed(&self, error: RedisError) -> RedisError {
+        let mut state = self.lock();
+        state.failures += 1;
+        state.connection = Connection::Closed { not_before: Instant::now() + pause(state.failures) };
+        error
+    }
+
+    /// What the sentinels say.
+    pub(super) async fn hear(&self, switch: Option<Switch>) {
+        match switch {
+            Some(Switch { from, to }) => {
+                self.lock().left = Some((from, Instant::now()));
+                self.leave_all_but(&to);
+            }
+            None => {
+                if let Server::Sentinels(sentinels) = &self.server
+                    && let Ok(primary) = sentinels.primary().await
+                {
+                    self.leave_all_but(&address(&primary));
+                }
+            }
+        }
+    }
+
+    /// Gives the connection up unless it leads there.
+    fn leave_all_but(&self, primary: &str) {
+        let live = {
+            let state = self.lock();
+            match &state.connection {
+                // The sentinel that was asked may be one that has not heard of the last switch.
+                _ if state.is_left(primary) => return,
+                Connection::Open(live) => live.clone(),
+                _ => return,
+            }
         };
-        if spoilt {
-            self.close(live);
+        if let Way::Server(client, _) = &*live.way
+            && address(client) != primary
+        {
+            self.close(&live);
+            live.moved.cancel();
         }
     }
 
@@ -127,31 +188,45 @@ async fn open(link: Arc<Link>, not_before: Instant) -> Result<Live, RedisError> 
     tokio::time::sleep_until(not_before).await;
     let opened = tokio::time::timeout(OPEN_TIMEOUT, link.server.open()).await;
     let opened = opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+    let way = opened.map_err(|error| link.failed(error))?;
+    let live = Live { way: Arc::new(way), opened: Instant::now(), moved: CancellationToken::new() };
     let mut state = link.lock();
-    match opened {
-        Ok(way) => {
-            tell_address(&mut state, &way);
-            let live = Live { way: Arc::new(way), opened: Instant::now() };
-            state.connection = Connection::Open(live.clone());
-            Ok(live)
+    if let Way::Server(client, _) = &*live.way {
+        let found = address(client);
+        if state.is_left(&found) {
+            drop(state);
+            let message = "a sentinel still names the server that is no longer the primary";
+            return Err(link.failed((ErrorKind::MasterNameNotFoundBySentinel, message).into()));
         }
-        Err(error) => {
-            state.failures += 1;
-            state.connection = Connection::Closed { not_before: Instant::now() + pause(state.failures) };
-            Err(error)
-        }
+        state.note_address(found);
     }
+    state.connection = Connection::Open(live.clone());
+    if let Server::Sentinels(sentinels) = &link.server
+        && state.listener.is_none()
+    {
+        let listening = Arc::clone(sentinels).listen(Arc::downgrade(&link));
+        state.listener = Some(AbortOnDropHandle::new(tokio::spawn(listening)));
+    }
+    drop(state);
+    Ok(live)
 }
 
-/// One line when the sentinels have named another server than before.
-fn tell_address(state: &mut State, way: &Way) {
-    let Way::Server(client, _) = way else { return };
-    let address = client.get_connection_info().addr().to_string();
-    match &state.last_address {
-        Some(last) if *last != address => tracing::info!(from = last, to = address, "Redis has another primary now"),
-        _ => {}
+impl State {
+    /// Whether it was said lately that this server is no longer the primary.
+    fn is_left(&self, address: &str) -> bool {
+        self.left.as_ref().is_some_and(|(left, since)| left == address && since.elapsed() < DISAGREEMENT)
     }
-    state.last_address = Some(address);
+
+    /// One line when the sentinels have named another server than before.
+    fn note_address(&mut self, address: String) {
+        match &self.last_address {
+            Some(last) if *last != address => {
+                tracing::info!(from = last, to = address, "Redis has another primary now");
+            }
+            _ => {}
+        }
+        self.last_address = Some(address);
+    }
 }
 
 impl Server {
@@ -159,7 +234,7 @@ impl Server {
     async fn open(&self) -> Result<Way, RedisError> {
         let client = match self {
             Server::Alone(info) => Client::open(info.clone())?,
-            Server::Sentinels(sentinels) => sentinels.lock().await.async_get_client().await?,
+            Server::Sentinels(sentinels) => sentinels.primary().await?,
             Server::Cluster(nodes, certificates) => {
                 return cluster::open(nodes, certificates.clone()).await.map(Way::Cluster);
             }
@@ -167,6 +242,11 @@ impl Server {
         let connection = connect(&client, RESPONSE_TIMEOUT).await?;
         Ok(Way::Server(client, connection))
     }
+}
+
+/// `host:port`, or the path of a socket.
+fn address(client: &Client) -> String {
+    client.get_connection_info().addr().to_string()
 }
 
 /// A connection of its own.
@@ -204,6 +284,6 @@ pub(super) fn spoils(error: &RedisError) -> bool {
     }
 }
 
-fn closed() -> RedisError {
+pub(super) fn not_connected() -> RedisError {
     std::io::Error::from(std::io::ErrorKind::NotConnected).into()
 }

@@ -5,6 +5,7 @@ mod blocking;
 mod cluster;
 mod commands;
 mod link;
+mod sentinels;
 mod server;
 
 use std::path::Path;

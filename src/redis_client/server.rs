@@ -10,12 +10,14 @@
 //! `valkey` may stand for `redis` in each of them. Sentinels that want a password of their own get
 //! it from `&sentinel_user=…&sentinel_password=…`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::io::tcp::{TcpSettings, socket2};
-use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
-use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates, TlsMode};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsCertificates};
 use url::form_urlencoded;
+
+use super::sentinels::Sentinels;
 
 /// Silence of a connection after which the kernel asks whether the other end is still there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(3);
@@ -35,7 +37,7 @@ pub(super) enum Server {
     /// One server, whatever its role.
     Alone(ConnectionInfo),
     /// Whoever the sentinels say is the primary.
-    Sentinels(Box<tokio::sync::Mutex<SentinelClient>>),
+    Sentinels(Arc<Sentinels>),
     /// Some nodes of a Cluster.
     Cluster(Vec<ConnectionInfo>, Option<TlsCertificates>),
 }
@@ -93,8 +95,11 @@ impl Server {
             }
             Kind::Sentinels => {
                 let master = options.take("master").ok_or("does not say which primary: add ?master=<its name>")?;
-                let client = sentinels(&parts, &nodes, &master, &mut options, certificates);
-                client.map(|client| Server::Sentinels(Box::new(client.into()))).map_err(|error| why(&error))
+                let user = options.take("sentinel_user");
+                let password = options.take("sentinel_password");
+                let certificates = certificates.filter(|_| parts.tls);
+                let sentinels = Sentinels::new(master, &nodes, (user, password), certificates);
+                sentinels.map(|sentinels| Server::Sentinels(Arc::new(sentinels))).map_err(|error| why(&error))
             }
             Kind::Cluster if nodes[0].redis_settings().db() != 0 => Err("a Cluster has only database 0".into()),
             Kind::Cluster => Ok(Server::Cluster(nodes, certificates.filter(|_| parts.tls))),
@@ -205,42 +210,6 @@ fn tcp() -> TcpSettings {
         .with_retries(KEEPALIVE_PROBES);
     // The client leaves Nagle's algorithm on; every command here waits for its answer.
     TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(UNACKNOWLEDGED)
-}
-
-fn sentinels(
-    parts: &Parts<'_>,
-    nodes: &[ConnectionInfo],
-    master: &str,
-    options: &mut Options,
-    certificates: Option<TlsCertificates>,
-) -> Result<SentinelClient, RedisError> {
-    let addresses = nodes.iter().map(|node| node.addr().clone());
-    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)?
-        .set_client_to_redis_tcp_settings(tcp())
-        .set_client_to_sentinel_tcp_settings(tcp());
-    let redis = nodes[0].redis_settings();
-    builder = builder.set_client_to_redis_db(redis.db());
-    if let Some(user) = redis.username() {
-        builder = builder.set_client_to_redis_username(user);
-    }
-    if let Some(password) = redis.password() {
-        builder = builder.set_client_to_redis_password(password);
-    }
-    if let Some(user) = options.take("sentinel_user") {
-        builder = builder.set_client_to_sentinel_username(user);
-    }
-    if let Some(password) = options.take("sentinel_password") {
-        builder = builder.set_client_to_sentinel_password(password);
-    }
-    if parts.tls {
-        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
-        if let Some(certificates) = certificates {
-            builder = builder
-                .set_client_to_redis_certificates(certificates.clone())
-                .set_client_to_sentinel_certificates(certificates);
-        }
-    }
-    builder.build()
 }
 
 #[cfg(test)]

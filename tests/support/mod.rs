@@ -6,6 +6,7 @@
 //! may be called from any test; those that wait panic with a sentence when their limit is over.
 //!
 //! * [`redis`]: a redis-server of the test's own, which can be killed, paused and restarted
+//! * [`sentinel`], [`cluster`]: several of them that belong together
 //! * [`origin`]: an HTTP/1.1 server with faults, holds and a record of every request
 //! * [`media`]: HLS streams made with ffmpeg, and what a decoder makes of a file
 //! * [`clapper`]: films that tell whether picture and sound are in step
@@ -20,6 +21,7 @@
 pub mod backend;
 pub mod catalog;
 pub mod clapper;
+pub mod cluster;
 pub mod daemon;
 pub mod media;
 pub mod origin;
@@ -29,6 +31,7 @@ pub mod producer;
 pub mod proxy;
 pub mod publish;
 pub mod redis;
+pub mod sentinel;
 pub mod wait;
 
 pub use backend::Backend;

@@ -25,6 +25,8 @@ struct Line {
     conduct: Conduct,
     /// Grows with every cut: a connection that began before is closed.
     cuts: u64,
+    /// Grows with every silence: on a connection that began before nothing moves any more.
+    silences: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +44,7 @@ impl Proxy {
         let listener = port::listener();
         listener.set_nonblocking(true).expect("a listener that does not block");
         let port = listener.local_addr().expect("its address").port();
-        let line = watch::Sender::new(Line { conduct: Conduct::Flow, cuts: 0 });
+        let line = watch::Sender::new(Line { conduct: Conduct::Flow, cuts: 0, silences: 0 });
         let (stop, stopped) = oneshot::channel();
         let seen = line.subscribe();
         let thread = std::thread::spawn(move || {
@@ -66,6 +68,12 @@ impl Proxy {
     /// Closes every connection; new ones are welcome.
     pub fn cut(&self) {
         self.line.send_modify(|line| line.cuts += 1);
+    }
+
+    /// On the connections that are open nothing moves any more, as if the other end had lost its
+    /// power; new ones are welcome.
+    pub fn fall_silent(&self) {
+        self.line.send_modify(|line| line.silences += 1);
     }
 
     /// From now on nothing moves, in either direction, and connecting only seems to work.
@@ -99,13 +107,13 @@ async fn accept(listener: TcpListener, target: u16, line: watch::Receiver<Line>)
         let Ok((client, _)) = listener.accept().await else { continue };
         let line = line.clone();
         tokio::spawn(async move {
-            let cuts = line.borrow().cuts;
+            let born = *line.borrow();
             let Ok(server) = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, target))).await else { return };
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
             tokio::select! {
-                () = pump(from_client, to_server, line.clone(), cuts, false) => {}
-                () = pump(from_server, to_client, line, cuts, true) => {}
+                () = pump(from_client, to_server, line.clone(), born, false) => {}
+                () = pump(from_server, to_client, line, born, true) => {}
             }
         });
     }
@@ -116,7 +124,7 @@ async fn pump(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
     mut line: watch::Receiver<Line>,
-    cuts: u64,
+    born: Line,
     is_answer: bool,
 ) {
     let mut cut = line.clone();
@@ -124,7 +132,11 @@ async fn pump(
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let Ok(count @ 1..) = from.read(&mut buffer).await else { return };
-            let Ok(state) = line.wait_for(|line| line.conduct != Conduct::Frozen).await.map(|line| *line) else {
+            let Ok(state) = line
+                .wait_for(|line| line.conduct != Conduct::Frozen && line.silences == born.silences)
+                .await
+                .map(|line| *line)
+            else {
                 return;
             };
             if is_answer && state.conduct == Conduct::Deaf {
@@ -137,6 +149,6 @@ async fn pump(
     };
     tokio::select! {
         () = pumping => {}
-        _ = cut.wait_for(|line| line.cuts != cuts) => {}
+        _ = cut.wait_for(|line| line.cuts != born.cuts) => {}
     }
 }

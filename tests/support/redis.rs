@@ -21,6 +21,7 @@ const TASK_LIMIT: Duration = Duration::from_secs(60);
 /// A redis-server on a free port, with its files in a temporary directory. A server that the
 /// distribution has started is neither used nor disturbed.
 pub struct RedisServer {
+    program: String,
     port: u16,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -40,15 +41,20 @@ impl RedisServer {
 
     /// A server with these arguments, among them those about persistence.
     pub fn start_with(arguments: &[&str]) -> RedisServer {
+        RedisServer::start_program("redis-server", arguments)
+    }
+
+    /// Another program that understands the same arguments.
+    pub fn start_program(program: &str, arguments: &[&str]) -> RedisServer {
         let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let directory = tempfile::tempdir().expect("temporary directory");
         for _ in 0..20 {
             let port = port::free();
-            if let Some(process) = launch(port, &arguments, directory.path()) {
-                return RedisServer { port, arguments, process: Some(process), directory };
+            if let Some(process) = launch(program, port, &arguments, directory.path()) {
+                return RedisServer { program: program.to_owned(), port, arguments, process: Some(process), directory };
             }
         }
-        panic!("redis-server does not start: {}", log_of(directory.path()));
+        panic!("{program} does not start: {}", log_of(directory.path()));
     }
 
     /// `redis://127.0.0.1:<port>/0`
@@ -127,6 +133,16 @@ impl RedisServer {
         }
     }
 
+    /// More arguments, from the next start on.
+    pub fn add_arguments(&mut self, arguments: &[&str]) {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    }
+
+    /// Whether it was not killed.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Ends the server as a power cut would.
     pub fn kill9(&mut self) {
         if let Some(process) = self.process.take() {
@@ -138,7 +154,7 @@ impl RedisServer {
     /// killing it now.
     pub fn restart(&mut self) {
         self.kill9();
-        let process = launch(self.port, &self.arguments, self.directory.path());
+        let process = launch(&self.program, self.port, &self.arguments, self.directory.path());
         let log = || log_of(self.directory.path());
         self.process = Some(process.unwrap_or_else(|| panic!("redis-server does not start again: {}", log())));
     }
@@ -177,10 +193,11 @@ pub fn job(task_id: u64, course_url: &str) -> String {
 
 /// Starts a server and waits until it answers; `None` when it ends at once or when another server
 /// answers on the port.
-fn launch(port: u16, arguments: &[String], directory: &Path) -> Option<Process> {
-    let mut command = Command::new("redis-server");
+fn launch(program: &str, port: u16, arguments: &[String], directory: &Path) -> Option<Process> {
+    let mut command = Command::new(program);
+    // A configuration file among the arguments must be the first.
+    command.args(arguments).arg("--dir").arg(directory);
     command.args(["--bind", "127.0.0.1", "--port", &port.to_string(), "--daemonize", "no"]);
-    command.arg("--dir").arg(directory).args(arguments);
     let process = Process::start("redis-server", command, &log_path(directory));
     let ours = format!("process_id:{}", process.pid());
     let start = Instant::now();
@@ -205,13 +222,18 @@ fn log_of(directory: &Path) -> String {
     std::fs::read_to_string(log_path(directory)).unwrap_or_default()
 }
 
-/// INFO without a client library: the answer is small, and QUIT makes the server close.
+/// INFO without a client library.
 fn info(port: u16) -> std::io::Result<String> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-    stream.write_all(b"INFO server\r\nINFO persistence\r\nQUIT\r\n")?;
+    stream.write_all(b"INFO server\r\nINFO persistence\r\n")?;
+    let mut reader = BufReader::new(stream);
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    for _ in 0..2 {
+        let line = read_line(&mut reader).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let length: u64 = line.strip_prefix('$').and_then(|length| length.parse().ok()).unwrap_or(0);
+        reader.by_ref().take(length + 2).read_to_end(&mut answer)?;
+    }
     Ok(String::from_utf8_lossy(&answer).replace('\r', ""))
 }
 
