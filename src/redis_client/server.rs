@@ -195,7 +195,9 @@ fn read(url: String) -> Result<ConnectionInfo, String> {
     if info.redis_settings().db() < 0 {
         return Err("names a database below 0".into());
     }
-    Ok(info.set_tcp_settings(tcp()))
+    // CLIENT SETINFO would be one more thing that a user must be allowed to do.
+    let redis = info.redis_settings().clone().set_skip_set_lib_name();
+    Ok(info.set_redis_settings(redis).set_tcp_settings(tcp()))
 }
 
 /// The texts of these errors are constants of the client: they repeat nothing of the URL.

@@ -4,7 +4,12 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alone;
 mod cluster;
+mod courses;
+#[path = "../jobs/world.rs"]
+#[allow(dead_code, reason = "only a part of it is used here")]
+mod jobs;
 mod sentinel;
 mod silence;
 mod works;
