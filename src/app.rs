@@ -47,10 +47,11 @@ pub async fn run(config: Config) -> Result<()> {
     let end = CancellationToken::new();
     let signals = listen_for_signals(stop.clone(), stop_now.clone())?;
 
+    let connection = redis_client::commands(&config.redis)?;
     let admin = match config.admin.listen {
         Some(address) => {
             let listener = bind("admin.listen", address).await?;
-            let ping = redis_ping(redis_client::commands(&config.redis)?);
+            let ping = redis_ping(connection.clone());
             let admin =
                 Admin::new(metrics.clone(), config.staging.directory.clone(), ping, started.clone(), stop.clone());
             Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
@@ -62,7 +63,6 @@ pub async fn run(config: Config) -> Result<()> {
     for warning in queue.server_warnings().await.unwrap_or_default() {
         tracing::warn!("{warning}");
     }
-    let connection = redis_client::commands(&config.redis)?;
     let store: Arc<dyn TaskStore> = Arc::new(RedisStore::new(connection.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
 

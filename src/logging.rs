@@ -73,8 +73,8 @@ fn filter(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
             return Err(error_in_level(settings, reason));
         }
     }
-    // It logs what it also returns, and one failure is logged once, where it is handled.
-    let directives = format!("rustls_platform_verifier=off,{}", directives.join(","));
+    // They log what they also return, and one failure is logged once, where it is handled.
+    let directives = format!("rustls_platform_verifier=off,redis=off,{}", directives.join(","));
     EnvFilter::try_new(directives).map_err(|error| error_in_level(settings, error.to_string()))
 }
 

@@ -10,7 +10,6 @@ use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisError, ServerErrorKind, Value};
 use tokio::time::Instant;
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -22,7 +21,7 @@ use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 /// How long a sentinel may still name the primary of before.
 const DISAGREEMENT: Duration = Duration::from_secs(30);
 /// How long finding the server and connecting to it may take in all.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(4);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(8);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A connection that lasted this long was a good one: the next is opened at once.

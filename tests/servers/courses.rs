@@ -82,9 +82,17 @@ async fn a_download_goes_on_while_the_sentinels_choose_another_primary() {
     assert_succeeds(&daemon, &["check"]);
 }
 
+async fn completed(redis: &Cluster, task_id: u64) {
+    wait::until("the task is completed", LIMIT, || {
+        let status = redis.cli(&["HGET", &format!("hauld:task:{task_id}"), "status"]);
+        (status == "completed").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_cluster_serves_a_whole_job_and_every_command() {
-    let redis = Cluster::start();
+    let mut redis = Cluster::start();
     let site = Site::start();
     let daemon = site.daemon(redis.url()).hook().start().await;
     let listeners: Vec<_> = redis.nodes.iter().map(|node| node.subscribe("task:1:*")).collect();
@@ -92,14 +100,7 @@ async fn a_cluster_serves_a_whole_job_and_every_command() {
     site.publish(2);
     redis.cli(&["HSET", "hauld:task:1", "status", "enrolled", "order_id", "7"]);
     redis.cli(&["LPUSH", LIST, &job(1, &course_url(1))]);
-    let completed = async |task_id: u64| {
-        wait::until("the task is completed", LIMIT, || {
-            let status = redis.cli(&["HGET", &format!("hauld:task:{task_id}"), "status"]);
-            (status == "completed").then_some(())
-        })
-        .await;
-    };
-    completed(1).await;
+    completed(&redis, 1).await;
     assert!(std::fs::read(lecture_path(&daemon, 1)).unwrap() == small().truth());
     // Every node tells everybody.
     for listener in &listeners {
@@ -115,7 +116,7 @@ async fn a_cluster_serves_a_whole_job_and_every_command() {
         json!({"orderId": 41, "tasks": [{"taskId": 2, "email": "user@example.com", "courseUrl": course_url(2)}]});
     let answer = http_client().post(daemon.hook_url("/api/v1/orders")).bearer_auth(HOOK_TOKEN).json(&order);
     assert_eq!(answer.send().await.unwrap().status(), 200);
-    completed(2).await;
+    completed(&redis, 2).await;
     assert_eq!(site.backend.finalize_calls().len(), 2);
 
     redis.cli(&["LPUSH", LIST, "{rubbish"]);
@@ -123,6 +124,13 @@ async fn a_cluster_serves_a_whole_job_and_every_command() {
     for command in ["check", "queue verify", "dead list", "pause", "resume"] {
         assert_succeeds(&daemon, &command.split(' ').collect::<Vec<_>>());
     }
+
+    redis.nodes.iter_mut().for_each(RedisServer::kill9);
+    daemon.wait_for_log(&["Redis is away"]).await;
+    wait::until("not ready without Redis", LIMIT, || (!daemon.is_ready()).then_some(())).await;
+    let lines = daemon.log_lines();
+    let foreign: Vec<_> = lines.iter().filter(|line| !line["target"].as_str().unwrap().starts_with("hauld")).collect();
+    assert!(foreign.is_empty(), "{foreign:?}");
 }
 
 /// The line of the README that makes the user, with a password.
