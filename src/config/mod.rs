@@ -248,6 +248,15 @@ impl Config {
         if self.resolver.kind == ResolverKind::Command && self.resolver.command.is_empty() {
             source.error("resolver.command", "is needed when resolver.kind is command");
         }
+        if self.queue.rq.is_worker() {
+            let queue = self.queue.list.strip_prefix("rq:queue:").unwrap_or_default();
+            if queue.is_empty() || queue.contains(':') {
+                source.error("rq.compat", "is worker, so queue.list must be rq:queue:<name of a queue of RQ>");
+            }
+            if self.redis.is_cluster() {
+                source.error("rq.compat", "cannot be worker with a Redis Cluster: RQ's keys are in many slots");
+            }
+        }
         if self.queue.sweep * 2 > self.queue.lease {
             source.error(
                 "queue.sweep_seconds",
@@ -325,6 +334,11 @@ impl RedisSettings {
     /// The server at this URL.
     pub fn new(url: String) -> RedisSettings {
         RedisSettings { url: SecretString::from(url), ca_file: None, certificate_file: None, key_file: None }
+    }
+
+    /// Whether the URL asks for a Cluster.
+    fn is_cluster(&self) -> bool {
+        self.url.expose_secret().split_once("://").is_some_and(|(scheme, _)| scheme.ends_with("+cluster"))
     }
 
     /// The server without user and password, for logs.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::source::Source;
-use super::{QueueSettings, seconds};
+use super::{QueueSettings, RqCompat, seconds};
 
 pub(super) fn read(s: &mut Source) -> QueueSettings {
     QueueSettings {
@@ -56,6 +56,12 @@ pub(super) fn read(s: &mut Source) -> QueueSettings {
             1..=87_600,
             "Age at which an entry of the dead list goes.",
         )),
+        rq: s.choice(
+            "rq.compat",
+            "off",
+            &[("off", RqCompat::Off), ("worker", RqCompat::Worker)],
+            "Jobs of RQ whose ids are in the list: off (left to RQ's workers), worker (run, and RQ's books are kept).",
+        ),
     }
 }
 

@@ -68,6 +68,23 @@ pub struct QueueSettings {
     pub max_dead: usize,
     /// Age of an entry of the dead list.
     pub max_dead_age: Duration,
+    /// What becomes of jobs of RQ in the list.
+    pub rq: RqCompat,
+}
+
+/// What becomes of jobs of RQ, the Python queue, whose ids are in the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RqCompat {
+    /// They are left to RQ's own workers.
+    Off,
+    /// They are run, and RQ's books are kept.
+    Worker,
+}
+
+impl RqCompat {
+    pub fn is_worker(self) -> bool {
+        self == RqCompat::Worker
+    }
 }
 
 /// The pool.

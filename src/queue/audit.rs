@@ -270,6 +270,10 @@ impl QueueView {
                 break;
             }
         }
+        if let Some(queue) = self.keys.rq_queue() {
+            let scheduled: Vec<Vec<u8>> = commands.zrange(format!("rq:scheduled:{queue}"), 0, -1).await?;
+            look.ids.extend(scheduled.into_iter().map(|id| Element(id).id()));
+        }
         for id in records {
             if !look.ids.contains(&id) {
                 look.find(FindingKind::StaleRecord, &self.keys.records, &id, "a record of an element that is nowhere");
@@ -312,11 +316,20 @@ impl QueueView {
                 );
             }
         }
-        if commands.sismember("rq:queues", &self.keys.list).await? {
+        if commands.sismember("rq:queues", &self.keys.list).await? && !self.is_worker_of_rq().await? {
             let text = "RQ knows the list as a queue of its own: its maintenance deletes what is not its own";
             look.find(FindingKind::KnownToRq, "rq:queues", &self.keys.list, text);
         }
         Ok(())
+    }
+
+    /// Whether an instance of ours runs the jobs of RQ in the list (`rq.compat`): then RQ is to know it.
+    async fn is_worker_of_rq(&self) -> Result<bool, RedisError> {
+        let Some(queue) = self.keys.rq_queue() else { return Ok(false) };
+        let mut commands = self.commands.clone();
+        let workers: HashSet<String> = commands.smembers(format!("rq:workers:{queue}")).await?;
+        let instances: Vec<String> = commands.zrange(&self.keys.leases, 0, -1).await?;
+        Ok(instances.iter().any(|instance| workers.contains(&format!("rq:worker:{instance}"))))
     }
 
     /// Every `claimed:` and `running:` key there is, with a lease or not.

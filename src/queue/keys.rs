@@ -19,6 +19,7 @@
 //! | `paused` | hash | `*` or `<host>-<worker.instance>` → JSON `{since, reason}`: nothing is started |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
 //! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `dead`, `revived`, `purged`, `returned`, `reaped` |
+//! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
 
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub(super) struct Keys {
     pub(super) paused: String,
     pub(super) dead: String,
     pub(super) counts: String,
+    pub(super) rq_ended: String,
 }
 
 impl Keys {
@@ -61,6 +63,7 @@ impl Keys {
             paused: key("paused"),
             dead: key("dead"),
             counts: key("counts"),
+            rq_ended: key("rq_ended"),
             prefix,
         }
     }
@@ -76,6 +79,11 @@ impl Keys {
     /// The place (`claimed`, `running`) and the instance that a key is for.
     pub(super) fn place_of<'a>(&self, key: &'a str) -> Option<(&'a str, &'a str)> {
         key.strip_prefix(&self.prefix)?.split_once(':')
+    }
+
+    /// The name that RQ would give the list as a queue, if it is one.
+    pub(super) fn rq_queue(&self) -> Option<&str> {
+        self.list.strip_prefix("rq:queue:")
     }
 
     /// Where a worker of RQ would put an element of this list.

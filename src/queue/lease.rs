@@ -12,10 +12,11 @@ use super::keys::{Keys, TOMBSTONE};
 use super::link::Backoff;
 use super::record::{Record, Verdict};
 use super::scripts::Scripts;
-use super::{Leased, Queue};
+use super::{Leased, Queue, rq};
 use crate::config::QueueSettings;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::redis_client::Commands;
+use crate::rq::RqWorker;
 
 /// One identity: a name and a fencing token that were never used before. It ends when its lease is
 /// found gone; the process then goes on under a new one.
@@ -31,13 +32,18 @@ pub(super) struct Lease {
     /// Whether the taker has elements between the claimed list and their start.
     pub(super) taking: AtomicBool,
     next_claim: AtomicU64,
+    /// This identity as a worker of RQ, when its jobs are run.
+    pub(super) rq: Option<Arc<RqWorker>>,
 }
 
 impl Lease {
-    fn new(keys: &Keys, instance: String, token: u64) -> Lease {
+    fn new(keys: &Keys, instance: String, token: u64, settings: &QueueSettings) -> Lease {
+        let queue = keys.rq_queue().unwrap_or_default();
+        let worker = || Arc::new(RqWorker::new(&instance, queue, &host_name()));
         Lease {
             claimed: keys.claimed(&instance),
             running: keys.running(&instance),
+            rq: settings.rq.is_worker().then(worker),
             instance,
             token,
             lost: CancellationToken::new(),
@@ -85,13 +91,12 @@ impl Queue {
         let shared = &self.shared;
         let silence = (shared.settings.sweep * 2).as_millis() as u64;
         let mut commands = shared.commands.clone();
-        let (claimed, paused, expired): (i64, u8, Vec<String>) = shared
-            .scripts
-            .renew
-            .key(&shared.keys.leases)
-            .key(&lease.claimed)
-            .key(&shared.keys.sweeps)
-            .key(&shared.keys.paused)
+        let mut call = shared.scripts.renew.key(&shared.keys.leases);
+        call.key(&lease.claimed).key(&shared.keys.sweeps).key(&shared.keys.paused);
+        if self.runs_rq() {
+            call.key(rq::SUSPENDED);
+        }
+        let (claimed, paused, expired): (i64, u8, Vec<String>) = call
             .arg(&lease.instance)
             .arg(shared.settings.lease.as_millis() as u64)
             .arg(silence)
@@ -172,12 +177,11 @@ impl Queue {
         let shared = &self.shared;
         let lease = self.lease();
         let mut backoff = Backoff::new();
+        let farewell = self.rq_farewell(&lease);
         loop {
             let mut commands = shared.commands.clone();
-            let returned: Result<i64, RedisError> = shared
-                .scripts
-                .deregister
-                .key(&shared.keys.leases)
+            let mut call = shared.scripts.deregister.prepare_invoke();
+            call.key(&shared.keys.leases)
                 .key(&lease.claimed)
                 .key(&lease.running)
                 .key(&shared.keys.list)
@@ -185,9 +189,9 @@ impl Queue {
                 .key(&shared.keys.counts)
                 .key(&shared.keys.instances)
                 .arg(&lease.instance)
-                .arg(TOMBSTONE.as_secs())
-                .invoke_async(&mut commands)
-                .await;
+                .arg(TOMBSTONE.as_secs());
+            rq::also(&mut call, &farewell);
+            let returned: Result<i64, RedisError> = call.invoke_async(&mut commands).await;
             match returned {
                 Ok(returned) => {
                     shared.link.answered();
@@ -233,7 +237,7 @@ pub(super) async fn register(
         .invoke_async(&mut commands.clone())
         .await?;
     info!(instance = %instance, token, list = %keys.list, "registered");
-    Ok(Lease::new(keys, instance, token))
+    Ok(Lease::new(keys, instance, token, settings))
 }
 
 /// What an operator calls an instance, whatever its identity is at the moment.

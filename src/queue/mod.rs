@@ -10,6 +10,7 @@
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `dead`, `dead_list`, `view`: what an operator does and sees; `producer`: pushing
 //! * `audit`: the account, and what does not add up; `repair`: mending it
+//! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
 
 mod audit;
@@ -26,6 +27,7 @@ mod producer;
 mod record;
 mod recovery;
 mod repair;
+mod rq;
 mod scripts;
 mod settle;
 mod start;
@@ -55,6 +57,7 @@ use crate::failure::{Failure, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::Metrics;
 use crate::redis_client::{self, Commands};
+use crate::rq::Run;
 use journal::Journal;
 use keys::Keys;
 use lease::Lease;
@@ -115,6 +118,10 @@ pub struct Leased {
     pub record: Record,
     claim: u64,
     lease: Arc<Lease>,
+    /// When it is a job of RQ.
+    rq: Option<Run>,
+    /// Never cancelled, or by RQ's stop-job command.
+    stopped: CancellationToken,
     /// Whether a verdict has been noted.
     concluded: AtomicBool,
 }
@@ -122,7 +129,30 @@ pub struct Leased {
 impl Leased {
     fn new(element: Element, spec: JobSpec, id: String, record: Record, claim: u64, lease: Arc<Lease>) -> Leased {
         let attempt = record.attempts.saturating_add(1);
-        Leased { element, spec, id, attempt, record, claim, lease, concluded: AtomicBool::new(false) }
+        let (rq, stopped) = (None, CancellationToken::new());
+        Leased { element, spec, id, attempt, record, claim, lease, rq, stopped, concluded: AtomicBool::new(false) }
+    }
+
+    fn of_rq(mut self, run: Run) -> Leased {
+        self.stopped = run.stop.clone();
+        self.rq = Some(run);
+        self
+    }
+
+    /// Cancelled when somebody wants this one job to be stopped for good.
+    pub fn stopped(&self) -> &CancellationToken {
+        &self.stopped
+    }
+
+    /// How many attempts it has: its own number, or this one.
+    pub fn max_attempts(&self, usual: u32) -> u32 {
+        let own = self.rq.as_ref().and_then(|run| run.execution.job.retries_left);
+        own.map_or(usual, |left| self.attempt.saturating_add(left))
+    }
+
+    /// How long this attempt may take: its own limit, or this one.
+    pub fn time_limit(&self, usual: Duration) -> Duration {
+        self.rq.as_ref().and_then(|run| run.execution.job.timeout).unwrap_or(usual)
     }
 
     /// Whether Redis has a record of it.

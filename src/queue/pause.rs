@@ -6,7 +6,7 @@
 use redis::{AsyncCommands, RedisError};
 use tracing::info;
 
-use super::{Queue, QueueView};
+use super::{Queue, QueueView, rq};
 use crate::failure::Result;
 use crate::redis_client;
 
@@ -39,7 +39,7 @@ impl Queue {
         if changed {
             self.shared.metrics.paused.set(paused.into());
             match paused {
-                true => info!("paused: no job is started until `hauld resume`"),
+                true => info!("paused: no job is started until `hauld resume` (or `rq resume`)"),
                 false => info!("resumed"),
             }
         }
@@ -47,12 +47,11 @@ impl Queue {
 
     pub(super) async fn look_whether_paused(&self) -> Result<(), RedisError> {
         let fields = [EVERYBODY, self.shared.pause_name.as_str()];
-        let paused: Vec<Option<String>> = redis::cmd("HMGET")
-            .arg(&self.shared.keys.paused)
-            .arg(&fields)
-            .query_async(&mut self.shared.commands.clone())
-            .await?;
-        self.set_paused(paused.iter().any(Option::is_some));
+        let mut commands = self.shared.commands.clone();
+        let paused: Vec<Option<String>> =
+            redis::cmd("HMGET").arg(&self.shared.keys.paused).arg(&fields).query_async(&mut commands).await?;
+        let suspended = self.runs_rq() && commands.exists(rq::SUSPENDED).await?;
+        self.set_paused(suspended || paused.iter().any(Option::is_some));
         Ok(())
     }
 }

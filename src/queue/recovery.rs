@@ -6,20 +6,24 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use redis::{AsyncCommands, RedisError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::classify::{self, Reading};
 use super::keys::TOMBSTONE;
 use super::lease::Lease;
 use super::link::Backoff;
 use super::record::Record;
+use super::rq::{self, Seen};
 use super::{Crashed, DeadEnvelope, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::StateLabel;
 use crate::redis_client;
+use crate::rq::RqWorker;
 
 /// Elements that one call of the promotion script moves at most: it blocks the server meanwhile.
 const PROMOTED_AT_ONCE: usize = 100;
@@ -29,6 +33,8 @@ struct Job {
     claim: String,
     element: Element,
     record: Record,
+    /// When it is a job of RQ.
+    rq: Option<Seen>,
 }
 
 /// The id and the element of a value of the running hash.
@@ -190,26 +196,41 @@ impl Queue {
             format!("{max_crashes} instances died within {hours} h while they ran this job, the last was {instance}"),
         );
         let mut seen = HashMap::new();
-        for Job { claim, element, mut record } in jobs {
+        let mut books = Vec::new();
+        for Job { claim, element, mut record, rq } in jobs {
             // A job whose end is known is not what killed the instance.
             let crashes = match record.verdict {
                 Some(_) => 0,
                 None => record.crashed(instance, shared.settings.crash_window),
             };
-            let envelope = match crashes >= max_crashes {
-                true => DeadEnvelope::new(&element, &crashed, &record, &own.instance).to_json(),
+            let killed = crashes >= max_crashes;
+            let mut spec = JobSpec::parse(&element).ok();
+            if let Some(Seen { job, spec: of_rq, .. }) = rq {
+                books.extend(self.rq_reaped(instance, &claim, job, killed.then_some(&crashed)));
+                spec = of_rq.ok();
+            }
+            let envelope = match killed {
+                true => {
+                    let mut envelope = DeadEnvelope::new(&element, &crashed, &record, &own.instance);
+                    envelope.task_id = spec.as_ref().map(|spec| spec.task_id);
+                    envelope.to_json()
+                }
                 false => String::new(),
             };
             call.arg(&claim).arg(record.to_json()).arg(envelope);
-            seen.insert(claim, (element, record.attempts));
+            seen.insert(claim, (spec, record.attempts));
         }
+        if self.runs_rq() {
+            books.extend(RqWorker::dead(instance, self.rq_queue(), Timestamp::now()));
+        }
+        rq::also(&mut call, &books);
         let (returned, killed): (i64, Vec<String>) = call.invoke_async(&mut commands).await?;
         let Ok(returned) = u64::try_from(returned) else { return Ok(()) };
         shared.metrics.reaped.inc_by(returned + killed.len() as u64);
         warn!(dead_instance = instance, returned, killed = killed.len(), "took back what a dead instance held");
-        for (element, attempts) in killed.iter().filter_map(|claim| seen.remove(claim)) {
+        for (spec, attempts) in killed.iter().filter_map(|claim| seen.remove(claim)) {
             // Without a pool nobody wants to know.
-            if let Ok(spec) = JobSpec::parse(&element) {
+            if let Some(spec) = spec {
                 let _ = shared.crashed.send(Crashed { spec, attempts, failure: crashed.clone() });
             }
         }
@@ -226,7 +247,11 @@ impl Queue {
             let (id, element) = held_parts(&held);
             let record: Option<Vec<u8>> = commands.hget(&keys.records, id).await?;
             let record = Record::parse(&record.unwrap_or_default());
-            jobs.push(Job { claim, element, record });
+            let rq = match classify::read(&element) {
+                Reading::Id(id) if self.runs_rq() => self.look_at_rq_job(id).await?,
+                _ => None,
+            };
+            jobs.push(Job { claim, element, record, rq });
         }
         Ok(jobs)
     }

@@ -33,7 +33,7 @@ scripts! {
     /// Whether a guard is still true.
     contest = "contest";
     /// A claimed element that is not started.
-    turn_away = "turn_away";
+    turn_away = "also" "turn_away";
     /// What was handed over and cannot be started now.
     give_back = "give_back";
     /// Whether a job is still ours, and a note about it.
@@ -54,6 +54,12 @@ scripts! {
     adopt = "held" "adopt";
     /// The counts, after somebody has added or removed by hand.
     recount = "recount";
+    /// What RQ's books say of a worker or a job that is there.
+    rq_write = "also" "rq_write";
+    /// Jobs of RQ that are due.
+    rq_promote = "rq_promote";
+    /// What waits for jobs of RQ that have ended.
+    rq_release = "rq_release";
     /// The end of an instance.
     deregister = "held" "also" "release" "deregister";
 }

@@ -7,9 +7,10 @@ use redis::RedisError;
 
 use super::link::Backoff;
 use super::record::{Record, Verdict};
-use super::{DeadEnvelope, Leased, Queue};
+use super::{DeadEnvelope, Leased, Queue, rq};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::Outcome;
+use crate::rq::Command;
 
 /// A server that asks us to stay away for longer is asked again all the same.
 const LONGEST_DELAY: Duration = Duration::from_secs(3600);
@@ -38,6 +39,12 @@ impl Queue {
     /// job was taken away from it.
     pub async fn settle(&self, leased: &Leased, outcome: Outcome) -> Result<()> {
         let lease = &leased.lease;
+        if let Outcome::Abandoned = outcome {
+            self.rq_no_more(leased);
+            self.shared.journal.forget(leased).await;
+            return Ok(());
+        }
+        let books = self.rq_end(leased, &outcome);
         let mut record = leased.record.clone();
         record.verdict = None;
         let verdict = |verdict: Verdict| match leased.concluded.load(Relaxed) {
@@ -52,11 +59,15 @@ impl Queue {
             Outcome::Retry(failure) => {
                 record.failed(&lease.instance, &failure);
                 let detail = self.retry_delay(&failure, leased.attempt).as_millis().to_string();
-                Settlement { word: "retry", detail, record: Some(record.clone()), to_keep: Some(record) }
+                // A job of RQ waits where RQ keeps it, not in our delayed set.
+                let word = if leased.rq.is_some() { "left" } else { "retry" };
+                Settlement { word, detail, record: Some(record.clone()), to_keep: Some(record) }
             }
             Outcome::Dead(failure) => {
                 record.failed(&lease.instance, &failure);
-                let detail = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance).to_json();
+                let mut envelope = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance);
+                envelope.task_id = Some(leased.spec.task_id);
+                let detail = envelope.to_json();
                 let kind = failure.kind.name().to_owned();
                 let to_keep = verdict(Verdict::Failed { kind, message: failure.message });
                 Settlement { word: "dead", detail, record: None, to_keep }
@@ -64,20 +75,23 @@ impl Queue {
             Outcome::HandBack => {
                 Settlement { word: "returned", detail: String::new(), record: Some(record), to_keep: None }
             }
-            Outcome::Abandoned => {
-                self.shared.journal.forget(leased).await;
-                return Ok(());
-            }
+            // cannot happen: it has been dealt with above
+            Outcome::Abandoned => return Ok(()),
         };
-        let settled = self.write(leased, &settlement).await;
+        let settled = self.write(leased, &settlement, &books).await;
+        self.rq_no_more(leased);
         self.shared.journal.forget(leased).await;
         if settled.is_ok() && settlement.word == "retry" {
             self.shared.delayed.notify_one();
         }
+        if settled.is_ok() && leased.rq.is_some() {
+            // What fails here is done by the next look of any instance.
+            let _ = self.rq_release().await;
+        }
         settled
     }
 
-    async fn write(&self, leased: &Leased, settlement: &Settlement) -> Result<()> {
+    async fn write(&self, leased: &Leased, settlement: &Settlement, books: &[Command]) -> Result<()> {
         let (shared, lease) = (&self.shared, &leased.lease);
         let keys = &shared.keys;
         let record = match &settlement.record {
@@ -103,6 +117,7 @@ impl Queue {
             .arg(&settlement.detail)
             .arg(record)
             .arg(shared.settings.dedupe.as_millis() as u64);
+        rq::also(&mut call, books);
         let mut backoff = Backoff::new();
         let mut asked_before = false;
         let answer = loop {
@@ -136,7 +151,7 @@ impl Queue {
     }
 
     /// How long a job waits for its next attempt.
-    fn retry_delay(&self, failure: &Failure, attempt: u32) -> Duration {
+    pub(super) fn retry_delay(&self, failure: &Failure, attempt: u32) -> Duration {
         let settings = &self.shared.settings;
         let doublings = if failure.kind.backs_off() { attempt.saturating_sub(1).min(16) } else { 0 };
         let delay = settings.retry_delay.saturating_mul(1 << doublings).min(settings.max_retry_delay);

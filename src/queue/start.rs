@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use jiff::Timestamp;
 use redis::{AsyncCommands, RedisError};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -10,10 +11,12 @@ use super::classify::{self, Reading};
 use super::keys::rq_job;
 use super::link::Backoff;
 use super::record::Record;
+use super::rq::{self, Seen};
 use super::take::Taker;
 use super::{DeadEnvelope, Leased};
 use crate::failure::{Failure, FailureKind};
-use crate::job::{Element, JobSpec};
+use crate::job::{Element, JobSpec, TaskId};
+use crate::rq::{Command, Execution, execution_id};
 
 /// A claimed job that is to be started.
 struct Candidate {
@@ -21,6 +24,8 @@ struct Candidate {
     spec: JobSpec,
     id: String,
     claim: u64,
+    /// When it is a job of RQ: what its books say, and which executions they have already.
+    rq: Option<(Execution, Vec<String>)>,
 }
 
 /// What the server says to a candidate.
@@ -55,20 +60,30 @@ impl Taker {
     /// here. After `stop`, what is not started stays claimed: the end of the instance hands it back.
     pub(super) async fn start(&mut self, elements: Vec<Element>, stop: &CancellationToken) -> Vec<Leased> {
         let mut candidates = Vec::with_capacity(elements.len());
+        let mut rq = Vec::new();
         for element in elements {
             match classify::read(&element) {
                 Reading::Job(spec) => {
                     let (id, claim) = (element.id(), self.lease.claim());
-                    candidates.push(Candidate { element, spec, id, claim });
+                    candidates.push(Candidate { element, spec, id, claim, rq: None });
                 }
-                Reading::Id(id) => self.start_id(&element, id, stop).await,
+                Reading::Id(id) if self.queue.runs_rq() => {
+                    // Alone: the books change with the start of one.
+                    if let Some(candidate) = self.look_at(&element, id, stop).await {
+                        rq.push(candidate);
+                    }
+                }
+                Reading::Id(id) => self.leave_id(&element, id, stop).await,
                 Reading::Rubbish(failure) => self.turn_away(&element, Place::Dead(failure), stop).await,
             }
         }
         let mut started = Vec::with_capacity(candidates.len());
-        // Again for those whose rival turned out to be gone.
-        while !candidates.is_empty() {
-            candidates = self.start_candidates(candidates, &mut started, stop).await;
+        let alone = rq.into_iter().map(|candidate| vec![candidate]);
+        for mut candidates in std::iter::once(candidates).chain(alone) {
+            // Again for those whose rival turned out to be gone.
+            while !candidates.is_empty() {
+                candidates = self.start_candidates(candidates, &mut started, stop).await;
+            }
         }
         if !started.is_empty() {
             self.left_alone = 0;
@@ -101,8 +116,12 @@ impl Taker {
         for (candidate, answer) in candidates.into_iter().zip(answers) {
             match answer {
                 Start::Started(record) => {
-                    let Candidate { element, spec, id, claim } = candidate;
-                    started.push(Leased::new(element, spec, id, record, claim, self.lease.clone()));
+                    let Candidate { element, spec, id, claim, rq } = candidate;
+                    let leased = Leased::new(element, spec, id, record, claim, self.lease.clone());
+                    started.push(match (rq, &self.lease.rq) {
+                        (Some((execution, _)), Some(worker)) => leased.of_rq(worker.begin(claim, execution)),
+                        _ => leased,
+                    });
                 }
                 Start::Gone => warn!(task_id = candidate.spec.task_id.get(), "a claimed element was taken away"),
                 Start::Recent => {
@@ -142,16 +161,20 @@ impl Taker {
             .key(&keys.records)
             .key(&keys.guards)
             .key(&keys.recent)
-            .key(&keys.paused)
-            .arg(&self.lease.instance)
-            .arg(&shared.pause_name)
-            .arg(candidates.len());
+            .key(&keys.paused);
+        if self.queue.runs_rq() {
+            call.key(rq::SUSPENDED);
+        }
+        call.arg(&self.lease.instance).arg(&shared.pause_name).arg(candidates.len());
         for candidate in candidates {
             call.arg(&candidate.element.0)
                 .arg(candidate.claim)
                 .arg(&candidate.id)
                 .arg(candidate.spec.task_id.get())
                 .arg(if candidate.spec.force { "force" } else { "" });
+        }
+        if let [Candidate { rq: Some((execution, stale)), .. }] = candidates {
+            rq::also(&mut call, &execution.started(stale));
         }
         let answer: Vec<redis::Value> = call.invoke_async(&mut shared.commands.clone()).await?;
         match answer.first() {
@@ -175,11 +198,38 @@ impl Taker {
 
     async fn set_aside(&mut self, candidate: &Candidate, why: String, stop: &CancellationToken) {
         let failure = Failure::new(FailureKind::DuplicateJob, why);
-        self.turn_away(&candidate.element, Place::Dead(failure), stop).await;
+        let books = match &candidate.rq {
+            Some((execution, _)) => self.queue.rq_refusal(&self.lease, execution.job.clone(), &failure),
+            None => Vec::new(),
+        };
+        let task_id = Some(candidate.spec.task_id);
+        self.turn_away_with(&candidate.element, task_id, Place::Dead(failure), &books, stop).await;
     }
 
-    /// An element that may be the id of an RQ job.
-    async fn start_id(&mut self, element: &Element, id: &str, stop: &CancellationToken) {
+    /// An element that may be the id of an RQ job, which we run.
+    async fn look_at(&mut self, element: &Element, id: &str, stop: &CancellationToken) -> Option<Candidate> {
+        let seen = self.ask(stop, || self.queue.look_at_rq_job(id)).await?;
+        let Some(Seen { job, spec, stale }) = seen else {
+            self.turn_away(element, Place::Dead(classify::orphan_id(id)), stop).await;
+            return None;
+        };
+        match spec {
+            Ok(spec) => {
+                let (claim, worker) = (self.lease.claim(), self.lease.instance.clone());
+                let execution = Execution { id: execution_id(&worker, claim), job, worker, started: Timestamp::now() };
+                let (element, id) = (element.clone(), element.id());
+                Some(Candidate { element, spec, id, claim, rq: Some((execution, stale)) })
+            }
+            Err(failure) => {
+                let books = self.queue.rq_refusal(&self.lease, job, &failure);
+                self.turn_away_with(element, None, Place::Dead(failure), &books, stop).await;
+                None
+            }
+        }
+    }
+
+    /// An element that may be the id of an RQ job, which we do not run.
+    async fn leave_id(&mut self, element: &Element, id: &str, stop: &CancellationToken) {
         let looked = self.ask(stop, || self.is_rq_job(id));
         match looked.await {
             Some(true) => self.turn_away(element, Place::Left, stop).await,
@@ -190,14 +240,27 @@ impl Taker {
 
     /// Not a job, or not one for us.
     async fn turn_away(&mut self, element: &Element, place: Place, stop: &CancellationToken) {
+        self.turn_away_with(element, JobSpec::task_id_of(element), place, &[], stop).await;
+    }
+
+    async fn turn_away_with(
+        &mut self,
+        element: &Element,
+        task_id: Option<TaskId>,
+        place: Place,
+        books: &[Command],
+        stop: &CancellationToken,
+    ) {
         let (word, envelope) = match &place {
             Place::Dead(failure) => {
                 let instance = &self.lease.instance;
-                ("dead", DeadEnvelope::new(element, failure, &Record::default(), instance).to_json())
+                let mut envelope = DeadEnvelope::new(element, failure, &Record::default(), instance);
+                envelope.task_id = task_id;
+                ("dead", envelope.to_json())
             }
             Place::Left => ("left", String::new()),
         };
-        let answer = self.ask(stop, || self.try_turn_away(element, word, &envelope));
+        let answer = self.ask(stop, || self.try_turn_away(element, word, &envelope, books));
         let Some(waiting) = answer.await else { return };
         if waiting == -1 {
             self.lease.lose();
@@ -205,7 +268,7 @@ impl Taker {
         }
         match place {
             Place::Dead(failure) => {
-                let task_id = JobSpec::task_id_of(element).map(|id| id.get());
+                let task_id = task_id.map(|id| id.get());
                 let kind = failure.kind.name();
                 if failure.kind == FailureKind::MalformedJob {
                     self.queue.shared.metrics.malformed.inc();
@@ -217,12 +280,19 @@ impl Taker {
     }
 
     /// Returns the length of the list, -1 when the lease is gone, -2 when it has been done before.
-    async fn try_turn_away(&self, element: &Element, word: &str, envelope: &str) -> Result<i64, RedisError> {
+    async fn try_turn_away(
+        &self,
+        element: &Element,
+        word: &str,
+        envelope: &str,
+        books: &[Command],
+    ) -> Result<i64, RedisError> {
         let shared = &self.queue.shared;
         let keys = &shared.keys;
         let mut call = shared.scripts.turn_away.key(&keys.leases);
         call.key(&self.lease.claimed).key(&keys.list).key(&keys.dead).key(&keys.counts);
         call.arg(&self.lease.instance).arg(&element.0).arg(word).arg(envelope);
+        rq::also(&mut call, books);
         call.invoke_async(&mut shared.commands.clone()).await
     }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike, PubSub};
 use redis::cluster_routing::Route;
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, Value};
 
-use super::BlockingConnection;
 use super::cluster;
 use super::link::{Link, Way};
 use super::server::Server;
+use super::{BlockingConnection, CONNECT_TIMEOUT};
 
 /// Runs commands that do not block, on whatever server `redis.url` leads to. Clones share one
 /// connection. It is opened when it is needed, and anew after an error that calls for it; the
@@ -61,6 +61,20 @@ impl Commands {
             // cannot happen: only Server::Cluster opens the way of a Cluster
             _ => Err((ErrorKind::Client, "not a Cluster").into()),
         }
+    }
+
+    /// Opens a connection of its own for what is published.
+    ///
+    /// # Errors
+    /// The server cannot be reached now.
+    pub async fn pubsub(&self) -> Result<PubSub, RedisError> {
+        let live = self.link.live().await?;
+        let Way::Server(client, _) = &*live.way else {
+            return Err((ErrorKind::Client, "nobody listens in a Cluster").into());
+        };
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, client.get_async_pubsub()).await;
+        let opened = opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
+        opened.inspect_err(|error| self.link.judge(&live, error))
     }
 }
 

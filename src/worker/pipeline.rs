@@ -224,16 +224,12 @@ impl Pipeline {
     async fn failed(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
         let (spec, kind) = (&job.spec, failure.kind.name());
         let previous = trail.status.unwrap_or("enrolled");
-        let outcome = settle::outcome(failure.clone(), job.attempt, self.max_attempts);
+        let max_attempts = job.max_attempts(self.max_attempts);
+        let outcome = settle::outcome(failure.clone(), job.attempt, max_attempts);
         match &outcome {
             Outcome::Retry(_) => {
                 self.metrics.job_failed(&failure);
-                tracing::warn!(
-                    kind,
-                    "attempt {} of {} failed: {failure}; trying again",
-                    job.attempt,
-                    self.max_attempts
-                );
+                tracing::warn!(kind, "attempt {} of {max_attempts} failed: {failure}; trying again", job.attempt);
                 self.events
                     .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)
                     .await;

@@ -77,6 +77,10 @@ pub async fn run(
             queue.keep_sweeping(end).await;
         }
     });
+    let books = AbortOnDropHandle::new(tokio::spawn({
+        let (queue, end, shutdown) = (queue.clone(), end_sweeping.clone(), stop.clone());
+        async move { queue.keep_rq_books(end, shutdown).await }
+    }));
     let pool = Arc::new(Pool {
         queue: queue.clone(),
         runner,
@@ -126,7 +130,7 @@ pub async fn run(
     if let Err(panic) = sweeper.await {
         error!(%panic, "the sweeping task ended in a panic: this is a defect");
     }
-    drop(teller);
+    drop((teller, books));
     match timeout(CLOSE_LIMIT, queue.close()).await {
         Ok(returned) => info!(returned, "stopped"),
         Err(_) => warn!("stopped without Redis: the other instances take back what was claimed"),
@@ -171,6 +175,7 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
 enum Ending {
     Interrupted,
     LeaseLost,
+    Stopped,
     TimedOut,
 }
 
@@ -207,6 +212,7 @@ impl Pool {
 
     /// Runs one attempt within its limits.
     async fn attempt(&self, leased: &Arc<Leased>) -> Outcome {
+        let limit = leased.time_limit(self.job_timeout);
         let cancel = CancellationToken::new();
         let runner = self.runner.clone();
         let run = {
@@ -220,7 +226,8 @@ impl Pool {
             joined = &mut running => return self.ended(leased, joined).await,
             () = leased.lost().cancelled() => Ending::LeaseLost,
             () = self.interrupt.cancelled() => Ending::Interrupted,
-            () = sleep(self.job_timeout) => Ending::TimedOut,
+            () = leased.stopped().cancelled() => Ending::Stopped,
+            () = sleep(limit) => Ending::TimedOut,
         };
         cancel.cancel();
         let outcome = match timeout(STOP_GRACE, &mut running).await {
@@ -235,11 +242,18 @@ impl Pool {
         };
         match (ending, outcome) {
             // What a runner has finished stays finished; so does what it has reported as failed.
-            (Ending::Interrupted | Ending::TimedOut, Some(Ok(outcome @ (Outcome::Done | Outcome::Dead(_))))) => outcome,
+            (
+                Ending::Interrupted | Ending::Stopped | Ending::TimedOut,
+                Some(Ok(outcome @ (Outcome::Done | Outcome::Dead(_)))),
+            ) => outcome,
             (Ending::Interrupted, _) => Outcome::HandBack,
             (Ending::LeaseLost, _) => Outcome::Abandoned,
+            (Ending::Stopped, _) => {
+                let failure = Failure::new(FailureKind::JobStopped, "stopped by RQ's stop-job command");
+                self.decide(leased, failure).await
+            }
             (Ending::TimedOut, _) => {
-                let message = format!("the attempt took longer than {} s", self.job_timeout.as_secs());
+                let message = format!("the attempt took longer than {} s", limit.as_secs());
                 self.decide(leased, Failure::new(FailureKind::JobTimeout, message)).await
             }
         }
@@ -263,7 +277,8 @@ impl Pool {
     async fn decide(&self, leased: &Arc<Leased>, failure: Failure) -> Outcome {
         self.metrics.job_failed(&failure);
         error!(kind = failure.kind.name(), reason = %failure, "DOWNLOAD failed");
-        let outcome = settle::outcome(failure, leased.attempt, self.queue.settings().max_attempts);
+        let max_attempts = leased.max_attempts(self.queue.settings().max_attempts);
+        let outcome = settle::outcome(failure, leased.attempt, max_attempts);
         if let Outcome::Dead(failure) = &outcome {
             let verdict = Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone() };
             if self.queue.conclude(leased, verdict).await.is_err() {

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hauld::config::QueueSettings;
+use hauld::config::{QueueSettings, RqCompat};
 use hauld::failure::{Failure, FailureKind};
 use hauld::metrics::Metrics;
 use hauld::queue::{Leased, Queue, Taker};
@@ -51,6 +51,7 @@ impl World {
             dedupe: Duration::ZERO,
             max_dead: 10_000,
             max_dead_age: Duration::from_secs(90 * 86_400),
+            rq: RqCompat::Off,
         };
         let outcomes = tempfile::tempdir().unwrap();
         World { server, redis, settings, metrics: Metrics::new(), outcomes }

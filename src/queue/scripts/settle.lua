@@ -1,7 +1,8 @@
 -- Settles one running job, if its instance still has its lease.
 -- KEYS 1 leases  2 running hash of the instance  3 list  4 delayed  5 dead  6 records  7 guards
 --      8 recent  9 counts
--- ARGV 1 instance  2 claim  3 token of the instance  4 done | retry | dead | returned
+-- ARGV 1 instance  2 claim  3 token of the instance  4 done | retry | dead | returned | left (where
+--      the commands put it)
 --      5 delay (ms) or envelope  6 record, '' to delete it, '-' to leave it
 --      7 how long a second element of the task is set aside after `done` (ms)
 --      then commands that follow when it is settled now

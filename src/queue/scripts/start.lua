@@ -1,6 +1,6 @@
 -- Starts claimed jobs: from here on they count as running.
 -- KEYS 1 leases  2 claimed list of the instance  3 its running hash  4 list  5 records  6 guards
---      7 recent  8 paused
+--      7 recent  8 paused  9 rq:suspended, where RQ's pause is ours too
 -- ARGV 1 instance  2 its name for `paused`  3 number of elements, then for each, the oldest first:
 --      element, claim, id, task id or '', 'force' or ''
 --      then commands that follow when the first one is started
@@ -13,7 +13,7 @@ if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
 end
 local number = tonumber(ARGV[3])
 local paused = redis.call('HMGET', KEYS[8], '*', ARGV[2])
-if paused[1] or paused[2] then
+if paused[1] or paused[2] or (KEYS[9] and redis.call('EXISTS', KEYS[9]) == 1) then
     -- The newest first, so that the oldest is taken first again.
     for index = number - 1, 0, -1 do
         local element = ARGV[4 + index * 5]

@@ -1,6 +1,7 @@
 -- A claimed element that is not started: to the dead list, or back to an end of the list.
 -- KEYS 1 leases  2 claimed list of the instance  3 list  4 dead  5 counts
 -- ARGV 1 instance  2 element  3 dead | returned | left (where an RQ worker takes next)  4 envelope or ''
+--      then commands that follow when it is done now
 -- Returns the length of the list; -1 when the lease is gone, -2 when the element is not claimed:
 -- an earlier call whose answer was lost.
 
@@ -26,4 +27,5 @@ end
 if ARGV[3] == 'dead' then
     redis.call('HINCRBY', KEYS[5], 'dead', 1)
 end
+also(5)
 return redis.call('LLEN', KEYS[3])
