@@ -111,9 +111,12 @@ async fn the_dashboard_shows_what_the_daemon_does() {
     ask(port, "POST", &format!("/job/{id}/requeue")).unwrap();
     until(&mut python, "'enrollment_failed' in result(id)['text']", true).await;
 
-    let verify = ["queue", "verify", "--config", &daemon.config().display().to_string()].map(str::to_owned);
-    let verified = hauld().args(verify).output().unwrap();
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stdout));
+    // Our own commands see it too.
+    for command in ["queue verify", "dead retry --kind enrollment_failed"] {
+        let output = hauld().args(command.split(' ')).arg("--config").arg(daemon.config()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    until(&mut python, "[len(fetch(id).results()), fetch(id).get_status()]", json!([3, "failed"])).await;
     daemon.sigterm();
     daemon.wait_exit(Duration::from_secs(20)).await;
     assert_eq!(python.run("workers()"), json!([]));
