@@ -1,8 +1,9 @@
 //! An instance's right to what it holds: registration, renewal, the end.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redis::RedisError;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub(super) struct Lease {
     /// Whether the taker has elements between the claimed list and their start.
     pub(super) taking: AtomicBool,
     next_claim: AtomicU64,
+    /// Claims that are being started, run or settled.
+    in_hand: Mutex<HashSet<u64>>,
     /// This identity as a worker of RQ, when its jobs are run.
     pub(super) rq: Option<Arc<RqWorker>>,
 }
@@ -50,12 +53,25 @@ impl Lease {
             reread: AtomicBool::new(false),
             taking: AtomicBool::new(false),
             next_claim: AtomicU64::new(1),
+            in_hand: Mutex::default(),
         }
     }
 
-    /// A number for a claim, never used before by this identity.
+    /// A number for a claim, never used before by this identity. In hand from here on.
     pub(super) fn claim(&self) -> u64 {
-        self.next_claim.fetch_add(1, Relaxed)
+        let claim = self.next_claim.fetch_add(1, Relaxed);
+        self.in_hand().insert(claim);
+        claim
+    }
+
+    /// The claim is over, or never began: nobody here has anything more to do with it.
+    pub(super) fn let_go(&self, claim: u64) {
+        self.in_hand().remove(&claim);
+    }
+
+    /// A poisoned lock still guards a whole set: only single insertions and removals happen under it.
+    pub(super) fn in_hand(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The lease is gone: every job of this identity stops. Logged once.

@@ -116,6 +116,7 @@ impl Queue {
         if renewal.claimed > 0 {
             self.mind_strays(&lease).await?;
         }
+        self.return_forgotten(&lease).await?;
         let due = self.promote().await?;
         self.recall().await?;
         for instance in renewal.expired {

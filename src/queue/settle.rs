@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use redis::RedisError;
+use redis::{AsyncCommands, RedisError, ScriptInvocation};
+use tracing::warn;
 
+use super::lease::Lease;
 use super::link::Backoff;
 use super::record::{Record, Verdict};
 use super::{DeadEnvelope, Leased, Queue, rq};
@@ -40,6 +42,7 @@ impl Queue {
     pub async fn settle(&self, leased: &Leased, outcome: Outcome) -> Result<()> {
         let lease = &leased.lease;
         if let Outcome::Abandoned = outcome {
+            lease.let_go(leased.claim);
             self.rq_no_more(leased);
             self.shared.journal.forget(leased).await;
             return Ok(());
@@ -79,6 +82,7 @@ impl Queue {
             Outcome::Abandoned => return Ok(()),
         };
         let settled = self.write(leased, &settlement, &books).await;
+        lease.let_go(leased.claim);
         self.rq_no_more(leased);
         self.shared.journal.forget(leased).await;
         if settled.is_ok() && settlement.word == "retry" {
@@ -91,16 +95,30 @@ impl Queue {
         settled
     }
 
-    async fn write(&self, leased: &Leased, settlement: &Settlement, books: &[Command]) -> Result<()> {
-        let (shared, lease) = (&self.shared, &leased.lease);
-        let keys = &shared.keys;
-        let record = match &settlement.record {
-            Some(record) if *record != Record::default() => record.to_json(),
-            // Most elements never have one: then there is none to delete.
-            _ if leased.has_record() => String::new(),
-            _ => "-".to_owned(),
+    /// What the server has as running and nobody here runs goes back to the take end: a failover has
+    /// lost how it was settled, or a stop came while it was started.
+    pub(super) async fn return_forgotten(&self, lease: &Lease) -> Result<(), RedisError> {
+        let mut commands = self.shared.commands.clone();
+        let running: Vec<u64> = commands.hkeys(&lease.running).await?;
+        // Looked at last: what was in hand meanwhile is settled or is in hand still.
+        let forgotten: Vec<u64> = {
+            let in_hand = lease.in_hand();
+            running.into_iter().filter(|claim| !in_hand.contains(claim)).collect()
         };
-        let mut call = shared.scripts.settle.prepare_invoke();
+        for claim in forgotten {
+            let mut call = self.settlement(lease, claim);
+            call.arg("returned").arg("").arg("-").arg(0);
+            if call.invoke_async::<i64>(&mut commands).await? == 1 {
+                warn!(claim, "handed back a job that was running here for the server alone");
+            }
+        }
+        Ok(())
+    }
+
+    /// The beginning of a call of the script.
+    fn settlement(&self, lease: &Lease, claim: u64) -> ScriptInvocation<'_> {
+        let keys = &self.shared.keys;
+        let mut call = self.shared.scripts.settle.prepare_invoke();
         call.key(&keys.leases)
             .key(&lease.running)
             .key(&keys.list)
@@ -111,12 +129,21 @@ impl Queue {
             .key(&keys.recent)
             .key(&keys.counts)
             .arg(&lease.instance)
-            .arg(leased.claim)
-            .arg(lease.token)
-            .arg(settlement.word)
-            .arg(&settlement.detail)
-            .arg(record)
-            .arg(shared.settings.dedupe.as_millis() as u64);
+            .arg(claim)
+            .arg(lease.token);
+        call
+    }
+
+    async fn write(&self, leased: &Leased, settlement: &Settlement, books: &[Command]) -> Result<()> {
+        let (shared, lease) = (&self.shared, &leased.lease);
+        let record = match &settlement.record {
+            Some(record) if *record != Record::default() => record.to_json(),
+            // Most elements never have one: then there is none to delete.
+            _ if leased.has_record() => String::new(),
+            _ => "-".to_owned(),
+        };
+        let mut call = self.settlement(lease, leased.claim);
+        call.arg(settlement.word).arg(&settlement.detail).arg(record).arg(shared.settings.dedupe.as_millis() as u64);
         rq::also(&mut call, books);
         let mut backoff = Backoff::new();
         let mut asked_before = false;

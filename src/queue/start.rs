@@ -77,13 +77,17 @@ impl Taker {
                 Reading::Rubbish(failure) => self.turn_away(&element, Place::Dead(failure), stop).await,
             }
         }
-        let mut started = Vec::with_capacity(candidates.len());
+        let claims: Vec<u64> = candidates.iter().chain(&rq).map(|candidate| candidate.claim).collect();
+        let mut started: Vec<Leased> = Vec::with_capacity(claims.len());
         let alone = rq.into_iter().map(|candidate| vec![candidate]);
         for mut candidates in std::iter::once(candidates).chain(alone) {
             // Again for those whose rival turned out to be gone.
             while !candidates.is_empty() {
                 candidates = self.start_candidates(candidates, &mut started, stop).await;
             }
+        }
+        for claim in claims.into_iter().filter(|claim| !started.iter().any(|leased| leased.claim == *claim)) {
+            self.lease.let_go(claim);
         }
         if !started.is_empty() {
             self.left_alone = 0;

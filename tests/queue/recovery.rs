@@ -323,3 +323,32 @@ async fn a_server_that_can_lose_jobs_is_warned_about() {
         redis::cmd("ACL").arg("SETUSER").arg("default").arg("-config").query_async(&mut world.redis).await.unwrap();
     assert!(queue.server_warnings().await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_settle_that_a_failover_lost_is_noticed_and_the_job_comes_back() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for task in [1, 2] {
+        world.push(element(task)).await;
+    }
+    let (first, second) = (next(&mut taker).await, next(&mut taker).await);
+    let running = key(&format!("running:{}", queue.instance()));
+    let before: Vec<u8> = redis::cmd("DUMP").arg(&running).query_async(&mut world.redis).await.unwrap();
+    queue.settle(&first, Outcome::Done).await.unwrap();
+    // What the replica had when it became the primary.
+    let restore = redis::cmd("RESTORE").arg(&running).arg(0).arg(before).arg("REPLACE").clone();
+    let _: () = restore.query_async(&mut world.redis).await.unwrap();
+
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(1)]);
+    assert_eq!(world.held(&queue).await, [element(2)], "what is in hand stays there");
+    let again = next(&mut taker).await;
+    assert_eq!(again.spec.task_id.get(), 1);
+    for leased in [second, again] {
+        queue.settle(&leased, Outcome::Done).await.unwrap();
+    }
+    queue.sweep().await.unwrap();
+    assert_eq!(world.held(&queue).await, [""; 0]);
+    assert_eq!(world.waiting().await, [""; 0]);
+}
