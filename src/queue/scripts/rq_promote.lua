@@ -7,7 +7,11 @@
 
 local function push(registry, id, status)
     local job = 'rq:job:' .. id
-    local fields = redis.call('HMGET', job, 'data', 'status', 'ttl', 'enqueue_at_front')
+    local fields = redis.call('HMGET', job, 'data', 'status', 'ttl', 'enqueue_at_front', 'rate_limit_key')
+    if fields[5] and fields[5] ~= '' then
+        -- RQ's own workers count these.
+        return
+    end
     redis.call('ZREM', registry, id)
     if not fields[1] or fields[2] ~= status then
         return
