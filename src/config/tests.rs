@@ -76,6 +76,18 @@ fn a_hook_without_a_token_is_refused() {
     assert_eq!(names, ["hook.token_file", "enrollment.endpoint"]);
 }
 
+#[test]
+fn jobs_of_rq_are_run_from_a_queue_of_rq_and_not_in_a_cluster() {
+    let with = |url: &str, list: &str| {
+        load("[rq]\ncompat = \"worker\"\n", &[], &[("redis.url", url), ("queue.list", list)])
+            .map_err(|errors| errors.iter().map(ToString::to_string).collect::<String>())
+    };
+    assert!(with("redis://h/0", "rq:queue:videos").is_ok());
+    assert!(with("redis+sentinel://h:26379/0?master=m", "rq:queue:videos").is_ok());
+    assert!(with("redis://h/0", "videos").unwrap_err().contains("rq:queue:<name of a queue of RQ>"));
+    assert!(with("redis+cluster://h", "rq:queue:videos").unwrap_err().contains("RQ's keys are in many slots"));
+}
+
 /// The sample with every setting switched on.
 fn sample_switched_on() -> String {
     let sample = include_str!("../../systemd/hauld.toml");

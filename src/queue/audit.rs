@@ -327,9 +327,13 @@ impl QueueView {
     async fn is_worker_of_rq(&self) -> Result<bool, RedisError> {
         let Some(queue) = self.keys.rq_queue() else { return Ok(false) };
         let mut commands = self.commands.clone();
-        let workers: HashSet<String> = commands.smembers(format!("rq:workers:{queue}")).await?;
         let instances: Vec<String> = commands.zrange(&self.keys.leases, 0, -1).await?;
-        Ok(instances.iter().any(|instance| workers.contains(&format!("rq:worker:{instance}"))))
+        for instance in instances {
+            if commands.sismember(format!("rq:workers:{queue}"), format!("rq:worker:{instance}")).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Every `claimed:` and `running:` key there is, with a lease or not.

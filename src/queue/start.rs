@@ -77,13 +77,17 @@ impl Taker {
                 Reading::Rubbish(failure) => self.turn_away(&element, Place::Dead(failure), stop).await,
             }
         }
-        let mut started = Vec::with_capacity(candidates.len());
+        let claims: Vec<u64> = candidates.iter().chain(&rq).map(|candidate| candidate.claim).collect();
+        let mut started: Vec<Leased> = Vec::with_capacity(claims.len());
         let alone = rq.into_iter().map(|candidate| vec![candidate]);
         for mut candidates in std::iter::once(candidates).chain(alone) {
             // Again for those whose rival turned out to be gone.
             while !candidates.is_empty() {
                 candidates = self.start_candidates(candidates, &mut started, stop).await;
             }
+        }
+        for claim in claims.into_iter().filter(|claim| !started.iter().any(|leased| leased.claim == *claim)) {
+            self.lease.let_go(claim);
         }
         if !started.is_empty() {
             self.left_alone = 0;
@@ -105,7 +109,6 @@ impl Taker {
             Starts::Each(answers) => answers,
             Starts::Paused => {
                 self.queue.set_paused(true);
-                candidates.iter().for_each(|candidate| self.lease.release(candidate.claim));
                 return Vec::new();
             }
             Starts::NotOurs => {
@@ -124,10 +127,7 @@ impl Taker {
                         _ => leased,
                     });
                 }
-                Start::Gone => {
-                    self.lease.release(candidate.claim);
-                    warn!(task_id = candidate.spec.task_id.get(), "a claimed element was taken away");
-                }
+                Start::Gone => warn!(task_id = candidate.spec.task_id.get(), "a claimed element was taken away"),
                 Start::Recent => {
                     let seconds = self.queue.shared.settings.dedupe.as_secs();
                     let why = format!("the task was done less than {seconds} s ago (queue.dedupe_seconds)");
@@ -208,7 +208,6 @@ impl Taker {
         };
         let task_id = Some(candidate.spec.task_id);
         self.turn_away_with(&candidate.element, task_id, Place::Dead(failure), &books, stop).await;
-        self.lease.release(candidate.claim);
     }
 
     /// An element that may be the id of an RQ job, which we run.

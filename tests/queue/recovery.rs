@@ -186,33 +186,6 @@ async fn a_late_take_of_an_instance_taken_for_dead_loses_nothing() {
 }
 
 #[tokio::test]
-async fn a_job_that_a_late_command_has_started_goes_back() {
-    let mut world = World::new().await;
-    let queue = world.queue("0").await;
-    let mut taker = queue.taker();
-    world.push(element(1)).await;
-    queue.settle(&next(&mut taker).await, Outcome::Retry(failure())).await.unwrap();
-    queue.sweep().await.unwrap();
-    world.push(element(2)).await;
-    // Its start was sent twice, the first time on a connection that broke: that one arrives now.
-    let late: String = world.redis.rpop("rq:queue:downloads", None).await.unwrap();
-    assert_eq!(late, element(1));
-    let running = key(&format!("running:{}", queue.instance()));
-    let _: u64 = world.redis.hset(&running, 1, format!("{}:1:{late}", id(1))).await.unwrap();
-    let _: u64 = world.redis.hset(key("guards"), 1, format!("{}/1", queue.instance())).await.unwrap();
-
-    let other = next(&mut taker).await;
-    assert_eq!(other.spec.task_id.get(), 2);
-    queue.sweep().await.unwrap();
-    assert_eq!(world.waiting().await, [element(1)], "and the job in hand is left alone");
-    let again = next(&mut taker).await;
-    assert_eq!((again.spec.task_id.get(), again.attempt), (1, 2));
-    for leased in [again, other] {
-        queue.settle(&leased, Outcome::Done).await.unwrap();
-    }
-}
-
-#[tokio::test]
 async fn a_delayed_element_is_promoted_once_by_however_many() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
@@ -349,4 +322,33 @@ async fn a_server_that_can_lose_jobs_is_warned_about() {
     let _: () =
         redis::cmd("ACL").arg("SETUSER").arg("default").arg("-config").query_async(&mut world.redis).await.unwrap();
     assert!(queue.server_warnings().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_settle_that_a_failover_lost_is_noticed_and_the_job_comes_back() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    for task in [1, 2] {
+        world.push(element(task)).await;
+    }
+    let (first, second) = (next(&mut taker).await, next(&mut taker).await);
+    let running = key(&format!("running:{}", queue.instance()));
+    let before: Vec<u8> = redis::cmd("DUMP").arg(&running).query_async(&mut world.redis).await.unwrap();
+    queue.settle(&first, Outcome::Done).await.unwrap();
+    // What the replica had when it became the primary.
+    let restore = redis::cmd("RESTORE").arg(&running).arg(0).arg(before).arg("REPLACE").clone();
+    let _: () = restore.query_async(&mut world.redis).await.unwrap();
+
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(1)]);
+    assert_eq!(world.held(&queue).await, [element(2)], "what is in hand stays there");
+    let again = next(&mut taker).await;
+    assert_eq!(again.spec.task_id.get(), 1);
+    for leased in [second, again] {
+        queue.settle(&leased, Outcome::Done).await.unwrap();
+    }
+    queue.sweep().await.unwrap();
+    assert_eq!(world.held(&queue).await, [""; 0]);
+    assert_eq!(world.waiting().await, [""; 0]);
 }

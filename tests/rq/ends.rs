@@ -166,6 +166,11 @@ async fn results_and_failures_are_kept_as_long_as_the_job_says() {
         let gone = format!("c.hget('rq:job:' + {name}, 'status') in (None, b'finished', b'failed')");
         until(&mut python, &gone, true).await;
     }
+    // RQ's limit of one attempt counts before ours.
+    python.run("slow = q.enqueue('app.run', kwargs=task(2, 'wait'), job_timeout=1).id");
+    until(&mut python, "fetch(slow).get_status()", "failed").await;
+    assert!(python.text("result(slow)['text']").contains("the attempt took longer than 1 s"));
+    python.run("fetch(slow).delete()");
     assert_eq!(python.run("[c.exists('rq:job:' + id, 'rq:results:' + id) for id in (none, forgotten)]"), json!([0, 0]));
     assert_eq!(python.run("[c.ttl('rq:job:' + ever), c.ttl('rq:results:' + ever)]"), json!([-1, -1]));
     assert_eq!(python.run("[0 < c.ttl(k + brief) <= 60 for k in ('rq:job:', 'rq:results:')]"), json!([true, true]));

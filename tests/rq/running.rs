@@ -90,22 +90,36 @@ async fn a_stop_hands_jobs_back_and_a_death_is_made_good() {
     assert_eq!(world.server.cli(&["ZCARD", &key("leases")]), "0");
 }
 
-/// A reader who saw no sign of life for too long has failed the job; the next sign puts that right.
+/// A reader who saw no sign of life for too long has failed the job. The next sign, or its end, puts
+/// that right. (RQ 1.16 does not look behind the id of an execution, so it never fails one.)
 #[tokio::test(flavor = "multi_thread")]
-async fn a_job_that_was_taken_for_abandoned_is_shown_as_running_again() {
+async fn a_job_that_was_taken_for_abandoned_is_shown_as_it_is() {
     let world = World::new();
     let instance = world.instance().await;
-    for (mut python, number) in Python::all(&world.server).into_iter().skip(1).zip(1..) {
+    let mut pythons = [world.python("2.12.0"), world.python("3.0.0")];
+    for (python, number) in pythons.iter_mut().zip(1..) {
         python.run(&format!("id = q.enqueue('app.run', kwargs=task({number}, 'later')).id"));
-        until(&mut python, "workers()[0]['state']", "busy").await;
-        // As after an outage of Redis: nothing was renewed for more than 90 s.
-        python.run("k = 'rq:wip:downloads'; [c.zadd(k, {m: 1}) for m in c.zrange(k, 0, -1)]; c.delete('rq:workers')");
-        until(&mut python, "[started(), fetch(id).get_status()]", json!([[], "failed"])).await;
-        world.runner.gate(true);
-        until(&mut python, "fetch(id).get_status()", "finished").await;
-        world.runner.gate(false);
-        assert_eq!(python.run("[ids(FailedJobRegistry), ids(FinishedJobRegistry) == [id]]"), json!([[], true]));
-        python.run("fetch(id).delete()");
+        until(python, "id in started()", true).await;
+    }
+    // As after an outage of Redis: nothing was renewed for more than 90 s, and the worker is forgotten.
+    let forget = "k = 'rq:wip:downloads'; [c.zadd(k, {m: 1}) for m in c.zrange(k, 0, -1)]; \
+                  c.delete('rq:workers', *c.keys('rq:worker:*'), *c.keys('rq:execution:*'))";
+    pythons[0].run(forget);
+    for python in &mut pythons {
+        until(python, "[started(), fetch(id).get_status()]", json!([[], "failed"])).await;
+    }
+    // Within 30 s of the last sign.
+    for python in &mut pythons {
+        until(python, "[id in started(), fetch(id).get_status()]", json!([true, "started"])).await;
+        assert_eq!(python.run("[ids(FailedJobRegistry), workers()[0]['state']]"), json!([[], "busy"]));
+    }
+    pythons[0].run(forget);
+    until(&mut pythons[0], "[started(), fetch(id).get_status()]", json!([[], "failed"])).await;
+    world.runner.gate(true);
+    for python in &mut pythons {
+        until(python, "fetch(id).get_status()", "finished").await;
+        assert_eq!(python.run("[id in ids(FailedJobRegistry), id in ids(FinishedJobRegistry)]"), json!([false, true]));
     }
     instance.stop().await;
+    world.assert_nothing_is_left_running();
 }

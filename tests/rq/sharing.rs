@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 
 use crate::python::Python;
 use crate::support::redis::job;
-use crate::support::{Daemon, port, wait};
+use crate::support::{Daemon, hauld, port, wait};
 use crate::world::{LIST, World, eventually, until};
+
+const README: &str = include_str!("../../README.md");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_compat_jobs_of_rq_are_left_to_its_workers() {
@@ -43,11 +45,47 @@ async fn without_compat_jobs_of_rq_are_left_to_its_workers() {
     assert_eq!(world.dead(), []);
 }
 
-/// The binary, its configuration, and what an operator sees in a browser.
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_rq_and_ours_share_a_queue_and_run_every_job_once() {
+    let mut world = World::new();
+    world.settings.dedupe = Duration::from_secs(300);
+    let instance = world.instance().await;
+    let directory = tempfile::tempdir().unwrap();
+    let url = world.server.url();
+    let mut pythons = [world.python("2.12.0"), world.python("3.0.0")];
+    for (python, number) in pythons.iter_mut().zip([100, 200]) {
+        let theirs = python.start("rq", &["worker", "--burst", "--url", &url, "downloads"], directory.path());
+        python.run(&format!("jobs = [q.enqueue('app.run', kwargs=task({number} + n)).id for n in range(40)]"));
+        until(python, "[fetch(id).is_finished for id in jobs] == [True] * 40", true).await;
+        assert_eq!(python.run("[len(fetch(id).results()) for id in jobs] == [1] * 40"), true);
+        theirs.wait_exit(Duration::from_secs(30)).await;
+        let ours = (number..number + 40).map(|task| world.runner.attempts(task).len()).sum::<usize>();
+        let by = |name: &str| format!("sum(fetch(id).worker_name {name} '{}' for id in jobs)", instance.name);
+        assert_eq!(python.run(&by("==")), ours);
+    }
+    // A second job of a task that we have just done: set aside, in our books and in theirs.
+    let python = &mut pythons[1];
+    python.run("first = q.enqueue('app.run', kwargs=task(300)).id");
+    until(python, "fetch(first).get_status()", "finished").await;
+    python.run("second = q.enqueue('app.run', kwargs=task(300)).id");
+    until(python, "fetch(second).get_status()", "failed").await;
+    assert!(python.text("result(second)['text']").contains("duplicate_job"));
+    assert_eq!(world.dead(), [(python.text("second"), "duplicate_job".into())]);
+    assert_eq!(world.runner.attempts(300), [1]);
+    instance.stop().await;
+}
+
+/// The binary as a user that may do no more than README says, and what an operator sees in a browser.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_dashboard_shows_what_the_daemon_does() {
     let world = World::new();
-    let daemon = Daemon::builder().redis(&world.server).set("rq.compat", "worker").start().await;
+    for line in README.lines().collect::<Vec<_>>().join("\n").replace("\\\n", " ").lines() {
+        if line.trim_start().starts_with("ACL SETUSER hauld ") {
+            world.server.cli(&line.split_whitespace().collect::<Vec<_>>());
+        }
+    }
+    let as_user = world.server.url().replace("redis://", "redis://hauld:PASSWORD@");
+    let daemon = Daemon::builder().set("redis.url", as_user).set("rq.compat", "worker").start().await;
     let mut python = world.python("2.12.0");
     let directory = tempfile::tempdir().unwrap();
     let port = port::free();
@@ -73,9 +111,18 @@ async fn the_dashboard_shows_what_the_daemon_does() {
     ask(port, "POST", &format!("/job/{id}/requeue")).unwrap();
     until(&mut python, "'enrollment_failed' in result(id)['text']", true).await;
 
+    // Our own commands see it too.
+    for command in ["queue verify", "dead retry --kind enrollment_failed"] {
+        let output = hauld().args(command.split(' ')).arg("--config").arg(daemon.config()).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stdout));
+    }
+    until(&mut python, "[len(fetch(id).results()), fetch(id).get_status()]", json!([3, "failed"])).await;
     daemon.sigterm();
     daemon.wait_exit(Duration::from_secs(20)).await;
     assert_eq!(python.run("workers()"), json!([]));
+    let denied = world.server.cli(&["ACL", "LOG"]);
+    let denied: Vec<&str> = denied.split("\nobject\n").skip(1).filter_map(|entry| entry.lines().next()).collect();
+    assert!(denied.iter().all(|what| *what == "config|get"), "{denied:?}");
 }
 
 fn get(port: u16, path: &str) -> Option<Value> {

@@ -221,14 +221,14 @@ pub async fn eventually(what: &str, mut fact: impl FnMut() -> bool) {
 /// Waits for the value of a Python expression.
 pub async fn until(python: &mut Python, code: &str, expected: impl Into<Value>) {
     let expected = expected.into();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(45);
     loop {
         let value = python.run(code);
         if value == expected {
             return;
         }
         let late = tokio::time::Instant::now() > deadline;
-        assert!(!late, "rq {}: {code} is {value} and not {expected} after 30 s", python.version);
+        assert!(!late, "rq {}: {code} is {value} and not {expected} after 45 s", python.version);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

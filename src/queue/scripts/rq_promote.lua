@@ -7,11 +7,7 @@
 
 local function push(registry, id, status)
     local job = 'rq:job:' .. id
-    local fields = redis.call('HMGET', job, 'data', 'status', 'ttl', 'enqueue_at_front', 'rate_limit_key')
-    if fields[5] and fields[5] ~= '' then
-        -- RQ's own workers count these.
-        return
-    end
+    local fields = redis.call('HMGET', job, 'data', 'status', 'ttl', 'enqueue_at_front')
     redis.call('ZREM', registry, id)
     if not fields[1] or fields[2] ~= status then
         return
