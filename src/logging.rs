@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -64,7 +64,7 @@ where
 
 /// Reads `log.level`. A bare word that is no level would be taken for a module's name and silence
 /// everything else, so a slip of the pen is told instead.
-fn filter(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
+fn filter(settings: &LogSettings) -> Result<Targets, ConfigError> {
     let directives: Vec<&str> = settings.level.split(',').map(str::trim).collect();
     for directive in &directives {
         let word = !directive.contains(['=', '[']);
@@ -74,8 +74,8 @@ fn filter(settings: &LogSettings) -> Result<EnvFilter, ConfigError> {
         }
     }
     // They log what they also return, and one failure is logged once, where it is handled.
-    let directives = format!("rustls_platform_verifier=off,redis=off,{}", directives.join(","));
-    EnvFilter::try_new(directives).map_err(|error| error_in_level(settings, error.to_string()))
+    let directives = format!("error,rustls_platform_verifier=off,redis=off,{}", directives.join(","));
+    Targets::from_str(&directives).map_err(|error| error_in_level(settings, error.to_string()))
 }
 
 fn error_in_level(settings: &LogSettings, reason: String) -> ConfigError {
