@@ -33,7 +33,7 @@ pub(super) struct Lease {
     /// Whether the taker has elements between the claimed list and their start.
     pub(super) taking: AtomicBool,
     next_claim: AtomicU64,
-    /// Claims that are being started, run or settled.
+    /// Claims from before their start is asked for until they are settled or turn out not to start.
     in_hand: Mutex<HashSet<u64>>,
     /// This identity as a worker of RQ, when its jobs are run.
     pub(super) rq: Option<Arc<RqWorker>>,
@@ -57,20 +57,28 @@ impl Lease {
         }
     }
 
-    /// A number for a claim, never used before by this identity. In hand from here on.
+    /// A number for a claim, never used before by this identity, in hand from here on.
     pub(super) fn claim(&self) -> u64 {
         let claim = self.next_claim.fetch_add(1, Relaxed);
         self.in_hand().insert(claim);
         claim
     }
 
-    /// The claim is over, or never began: nobody here has anything more to do with it.
-    pub(super) fn let_go(&self, claim: u64) {
+    /// The claim is over.
+    pub(super) fn release(&self, claim: u64) {
         self.in_hand().remove(&claim);
     }
 
-    /// A poisoned lock still guards a whole set: only single insertions and removals happen under it.
-    pub(super) fn in_hand(&self) -> MutexGuard<'_, HashSet<u64>> {
+    /// Those of `running` that are not in hand. It must have been read before, or a job that is
+    /// started meanwhile looks like one.
+    pub(super) fn strays(&self, running: &[String]) -> Vec<String> {
+        let in_hand = self.in_hand();
+        let is_known = |claim: &&String| claim.parse().is_ok_and(|claim: u64| in_hand.contains(&claim));
+        running.iter().filter(|claim| !is_known(claim)).cloned().collect()
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, HashSet<u64>> {
+        // A poisoned lock still guards a whole set: only single insertions and removals happen under it.
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -88,6 +96,8 @@ impl Lease {
 pub(super) struct Renewal {
     /// Elements handed over and not started yet.
     pub(super) claimed: usize,
+    /// Claims that run under its name without being in hand.
+    pub(super) strays: Vec<String>,
     /// Instances whose lease has run out.
     pub(super) expired: Vec<String>,
 }
@@ -108,11 +118,11 @@ impl Queue {
         let silence = (shared.settings.sweep * 2).as_millis() as u64;
         let mut commands = shared.commands.clone();
         let mut call = shared.scripts.renew.key(&shared.keys.leases);
-        call.key(&lease.claimed).key(&shared.keys.sweeps).key(&shared.keys.paused);
+        call.key(&lease.claimed).key(&shared.keys.sweeps).key(&shared.keys.paused).key(&lease.running);
         if self.runs_rq() {
             call.key(rq::SUSPENDED);
         }
-        let (claimed, paused, expired): (i64, u8, Vec<String>) = call
+        let (claimed, paused, expired, running): (i64, u8, Vec<String>, Vec<String>) = call
             .arg(&lease.instance)
             .arg(shared.settings.lease.as_millis() as u64)
             .arg(silence)
@@ -122,7 +132,7 @@ impl Queue {
             .await?;
         let Ok(claimed) = usize::try_from(claimed) else { return Ok(None) };
         self.set_paused(paused == 1);
-        Ok(Some(Renewal { claimed, expired }))
+        Ok(Some(Renewal { claimed, strays: lease.strays(&running), expired }))
     }
 
     /// Makes sure, now, that the job is still ours, for a whole lease from now on: to be asked

@@ -116,7 +116,9 @@ impl Queue {
         if renewal.claimed > 0 {
             self.mind_strays(&lease).await?;
         }
-        self.return_forgotten(&lease).await?;
+        if !renewal.strays.is_empty() {
+            self.hand_back_strays(&lease, &renewal.strays).await?;
+        }
         let due = self.promote().await?;
         self.recall().await?;
         for instance in renewal.expired {
@@ -156,6 +158,24 @@ impl Queue {
             return Ok(());
         }
         self.give_back(lease).await
+    }
+
+    /// A start whose connection broke may reach the server late, when the job it names has been
+    /// settled, and has been handed over once more: then it runs under a claim that nobody has in
+    /// hand. It goes back.
+    async fn hand_back_strays(&self, lease: &Lease, strays: &[String]) -> Result<(), RedisError> {
+        let jobs = self.jobs_of(&lease.instance).await?;
+        for job in jobs.into_iter().filter(|job| strays.contains(&job.claim)) {
+            let books = job.rq.map(|seen| self.rq_reaped(&lease.instance, &job.claim, seen.job, None));
+            let mut call = self.settle_call(lease);
+            call.arg(&lease.instance).arg(&job.claim).arg(lease.token).arg("returned").arg("").arg("-").arg(0);
+            rq::also(&mut call, &books.unwrap_or_default());
+            let returned: i64 = call.invoke_async(&mut self.shared.commands.clone()).await?;
+            if returned == 1 {
+                warn!(id = job.element.id(), "handed back a job that a late command had started");
+            }
+        }
+        Ok(())
     }
 
     /// What was handed over and is not started goes back to the take end.

@@ -3,8 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use redis::{AsyncCommands, RedisError, ScriptInvocation};
-use tracing::warn;
+use redis::{RedisError, ScriptInvocation};
 
 use super::lease::Lease;
 use super::link::Backoff;
@@ -42,7 +41,7 @@ impl Queue {
     pub async fn settle(&self, leased: &Leased, outcome: Outcome) -> Result<()> {
         let lease = &leased.lease;
         if let Outcome::Abandoned = outcome {
-            lease.let_go(leased.claim);
+            lease.release(leased.claim);
             self.rq_no_more(leased);
             self.shared.journal.forget(leased).await;
             return Ok(());
@@ -82,7 +81,7 @@ impl Queue {
             Outcome::Abandoned => return Ok(()),
         };
         let settled = self.write(leased, &settlement, &books).await;
-        lease.let_go(leased.claim);
+        lease.release(leased.claim);
         self.rq_no_more(leased);
         self.shared.journal.forget(leased).await;
         if settled.is_ok() && settlement.word == "retry" {
@@ -95,45 +94,6 @@ impl Queue {
         settled
     }
 
-    /// What the server has as running and nobody here runs goes back to the take end: a failover has
-    /// lost how it was settled, or a stop came while it was started.
-    pub(super) async fn return_forgotten(&self, lease: &Lease) -> Result<(), RedisError> {
-        let mut commands = self.shared.commands.clone();
-        let running: Vec<u64> = commands.hkeys(&lease.running).await?;
-        // Looked at last: what was in hand meanwhile is settled or is in hand still.
-        let forgotten: Vec<u64> = {
-            let in_hand = lease.in_hand();
-            running.into_iter().filter(|claim| !in_hand.contains(claim)).collect()
-        };
-        for claim in forgotten {
-            let mut call = self.settlement(lease, claim);
-            call.arg("returned").arg("").arg("-").arg(0);
-            if call.invoke_async::<i64>(&mut commands).await? == 1 {
-                warn!(claim, "handed back a job that was running here for the server alone");
-            }
-        }
-        Ok(())
-    }
-
-    /// The beginning of a call of the script.
-    fn settlement(&self, lease: &Lease, claim: u64) -> ScriptInvocation<'_> {
-        let keys = &self.shared.keys;
-        let mut call = self.shared.scripts.settle.prepare_invoke();
-        call.key(&keys.leases)
-            .key(&lease.running)
-            .key(&keys.list)
-            .key(&keys.delayed)
-            .key(&keys.dead)
-            .key(&keys.records)
-            .key(&keys.guards)
-            .key(&keys.recent)
-            .key(&keys.counts)
-            .arg(&lease.instance)
-            .arg(claim)
-            .arg(lease.token);
-        call
-    }
-
     async fn write(&self, leased: &Leased, settlement: &Settlement, books: &[Command]) -> Result<()> {
         let (shared, lease) = (&self.shared, &leased.lease);
         let record = match &settlement.record {
@@ -142,8 +102,14 @@ impl Queue {
             _ if leased.has_record() => String::new(),
             _ => "-".to_owned(),
         };
-        let mut call = self.settlement(lease, leased.claim);
-        call.arg(settlement.word).arg(&settlement.detail).arg(record).arg(shared.settings.dedupe.as_millis() as u64);
+        let mut call = self.settle_call(lease);
+        call.arg(&lease.instance)
+            .arg(leased.claim)
+            .arg(lease.token)
+            .arg(settlement.word)
+            .arg(&settlement.detail)
+            .arg(record)
+            .arg(shared.settings.dedupe.as_millis() as u64);
         rq::also(&mut call, books);
         let mut backoff = Backoff::new();
         let mut asked_before = false;
@@ -175,6 +141,22 @@ impl Queue {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// The script with its keys.
+    pub(super) fn settle_call(&self, lease: &Lease) -> ScriptInvocation<'_> {
+        let (scripts, keys) = (&self.shared.scripts, &self.shared.keys);
+        let mut call = scripts.settle.prepare_invoke();
+        call.key(&keys.leases)
+            .key(&lease.running)
+            .key(&keys.list)
+            .key(&keys.delayed)
+            .key(&keys.dead)
+            .key(&keys.records)
+            .key(&keys.guards)
+            .key(&keys.recent)
+            .key(&keys.counts);
+        call
     }
 
     /// How long a job waits for its next attempt.

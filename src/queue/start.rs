@@ -87,7 +87,7 @@ impl Taker {
             }
         }
         for claim in claims.into_iter().filter(|claim| !started.iter().any(|leased| leased.claim == *claim)) {
-            self.lease.let_go(claim);
+            self.lease.release(claim);
         }
         if !started.is_empty() {
             self.left_alone = 0;

@@ -186,6 +186,33 @@ async fn a_late_take_of_an_instance_taken_for_dead_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_job_that_a_late_command_has_started_goes_back() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    world.push(element(1)).await;
+    queue.settle(&next(&mut taker).await, Outcome::Retry(failure())).await.unwrap();
+    queue.sweep().await.unwrap();
+    world.push(element(2)).await;
+    // Its start was sent twice, the first time on a connection that broke: that one arrives now.
+    let late: String = world.redis.rpop("rq:queue:downloads", None).await.unwrap();
+    assert_eq!(late, element(1));
+    let running = key(&format!("running:{}", queue.instance()));
+    let _: u64 = world.redis.hset(&running, 1, format!("{}:1:{late}", id(1))).await.unwrap();
+    let _: u64 = world.redis.hset(key("guards"), 1, format!("{}/1", queue.instance())).await.unwrap();
+
+    let other = next(&mut taker).await;
+    assert_eq!(other.spec.task_id.get(), 2);
+    queue.sweep().await.unwrap();
+    assert_eq!(world.waiting().await, [element(1)], "and the job in hand is left alone");
+    let again = next(&mut taker).await;
+    assert_eq!((again.spec.task_id.get(), again.attempt), (1, 2));
+    for leased in [again, other] {
+        queue.settle(&leased, Outcome::Done).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_delayed_element_is_promoted_once_by_however_many() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
