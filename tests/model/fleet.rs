@@ -10,8 +10,6 @@ use crate::server::{ELEMENTS, Element, Identity, Lease, Load, Outcome, Server, T
 const SLOTS: usize = 2;
 /// Commands on their way whose sender has given up waiting or is dead.
 const LATE: usize = 1;
-/// Claims of one identity: enough for every attempt at both elements.
-const CLAIMS: u8 = 5;
 /// The attempts at this element may fail.
 const FAILS: Element = 0;
 
@@ -169,10 +167,6 @@ impl Model for Fleet {
         // Two places are as good as one another.
         state.processes.sort_by_key(|process| process.map(|process| process.identity));
         Some(state)
-    }
-
-    fn within_boundary(&self, state: &State) -> bool {
-        state.processes.iter().flatten().all(|process| process.next_claim <= CLAIMS)
     }
 
     fn properties(&self) -> Vec<Property<Fleet>> {
