@@ -15,8 +15,8 @@ pub fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// Beside what is built: `target/python/rq-3.0/bin/python`.
+/// Beside what is built: `target/python/rq-3.0.0/bin/python`.
 fn python() -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-    target.join("python/rq-3.0/bin/python")
+    target.join("python/rq-3.0.0/bin/python")
 }
