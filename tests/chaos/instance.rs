@@ -12,7 +12,7 @@ use crate::world::World;
 /// How long a process may take until it has drained, whatever is the matter with Redis.
 const DRAIN_LIMIT: Duration = Duration::from_secs(45);
 /// More than `queue.lease_seconds` and two sweeps.
-const LONGER_THAN_THE_LEASE: std::ops::Range<u64> = 2_500..4_500;
+const LONGER_THAN_THE_LEASE: std::ops::Range<u64> = 3_500..5_500;
 
 /// What happens next, and with how many of a hundred steps.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +77,8 @@ fn launch(world: &World, slot: usize, proxy: &Proxy, rng: &mut fastrand::Rng) ->
         .set("worker.instance", slot.to_string())
         .set("worker.jobs", rng.i64(2..=4))
         .set("worker.drain_seconds", rng.i64(0..=3))
+        // Quick to recover, and no machine that is only busy holds a renewal up for two seconds.
+        .set("queue.lease_seconds", 3)
         .set("queue.retry_delay_seconds", 1)
         // A healthy element may well be hit more than three times here.
         .set("queue.max_crashes", 50)
@@ -123,7 +125,7 @@ impl Instance {
             Step::Freeze => {
                 let begin = Instant::now();
                 self.proxy.freeze();
-                self.rest(200..4_500).await;
+                self.rest(200..5_500).await;
                 if self.rng.bool() {
                     self.proxy.cut();
                 }
