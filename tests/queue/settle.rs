@@ -80,6 +80,35 @@ async fn a_retry_waits_for_its_time() {
 }
 
 #[tokio::test]
+async fn the_pause_grows_where_somebody_is_overloaded_and_only_there() {
+    let mut world = World::new().await;
+    world.settings.retry_delay = Duration::from_secs(20);
+    world.settings.max_retry_delay = Duration::from_secs(60);
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    let mut broken = failure();
+    broken.kind = FailureKind::RemuxFailed;
+    for (task, failure, pauses) in [(1, failure(), [20.0, 40.0, 60.0, 60.0]), (2, broken, [20.0; 4])] {
+        world.push(element(task)).await;
+        let mut waits = Vec::new();
+        for pause in pauses {
+            let leased = next(&mut taker).await;
+            let (seconds, microseconds): (f64, f64) = redis::cmd("TIME").query_async(&mut world.redis).await.unwrap();
+            queue.settle(&leased, Outcome::Retry(failure.clone())).await.unwrap();
+            let due: Vec<(String, f64)> = world.redis.zrange_withscores(key("delayed"), 0, -1).await.unwrap();
+            let wait = due[0].1 / 1000.0 - seconds - microseconds / 1e6;
+            // A fifth longer at most, by chance, and the time that the test takes.
+            assert!((pause - 0.01..pause * 1.2 + 5.0).contains(&wait), "task {task}: {wait} and not {pause}");
+            waits.push(wait - pause);
+            let _: u64 = world.redis.zadd(key("delayed"), &due[0].0, 1).await.unwrap();
+            queue.sweep().await.unwrap();
+        }
+        assert!(waits.windows(2).any(|pair| (pair[0] - pair[1]).abs() > 0.001), "by chance: {waits:?}");
+        queue.settle(&next(&mut taker).await, Outcome::Done).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn without_the_lease_nothing_is_written() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
