@@ -17,6 +17,8 @@ use crate::job::JobSpec;
 
 /// Says which course the sandbox is for.
 const COURSE_FILE: &str = ".course";
+/// Says for which element the backend has accepted the finalize call.
+const FINALIZED_FILE: &str = ".finalized";
 /// How long a lock may be held by nobody: a child that this process has just forked has a copy of
 /// every lock until it becomes another program.
 const FORK_GRACE: Duration = Duration::from_secs(2);
@@ -79,6 +81,23 @@ impl Sandbox {
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Notes that the backend has accepted the finalize call for the element of this id: a run that
+    /// dies or loses its job before it could tell Redis leaves this for the next one on the host.
+    ///
+    /// # Errors
+    /// `disk_full`, `disk_failed`.
+    pub async fn note_finalized(&self, id: &str) -> Result<()> {
+        let file = self.path.join(FINALIZED_FILE);
+        // Too short to be torn; a power loss may take it, which costs a repeated call.
+        let written = tokio::fs::write(&file, id).await;
+        written.map_err(|error| Failure::disk(format_args!("writing {}", file.display()), error))
+    }
+
+    /// Whether that has been noted.
+    pub async fn is_finalized(&self, id: &str) -> bool {
+        tokio::fs::read(self.path.join(FINALIZED_FILE)).await.is_ok_and(|noted| noted == id.as_bytes())
     }
 
     /// Removes everything from the course folder `folder` that is not in `files`: what an earlier

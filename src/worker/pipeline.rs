@@ -118,10 +118,20 @@ impl Pipeline {
             }
         };
 
+        if sandbox.is_finalized(&job.id).await {
+            tracing::info!("the backend knows already that the course is delivered");
+            return Ok(receipt);
+        }
         self.queue.confirm(job).await?;
         let started = Instant::now();
         self.finalize.finalize(spec.task_id, &receipt.folder_name, &job.id).await?;
         self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
+        if let Err(failure) = sandbox.note_finalized(&job.id).await {
+            tracing::warn!(
+                kind = failure.kind.name(),
+                "should this instance die now, the finalize call comes twice: {failure}"
+            );
+        }
         Ok(receipt)
     }
 

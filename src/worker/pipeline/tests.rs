@@ -120,6 +120,26 @@ async fn a_job_that_was_killed_before_its_finalize_call_makes_it() {
 }
 
 #[tokio::test]
+async fn a_job_that_was_lost_after_its_finalize_call_does_not_make_it_again() {
+    let world = World::new().await;
+    let job = world.take().await;
+    world.deliver(&job.spec).await;
+    world.set_status("enrolled").await;
+    let sandbox = Sandbox::open(&world.pipeline.staging, &job.spec).await.unwrap().unwrap();
+    // That of another element of the task is no reason.
+    sandbox.note_finalized("another").await.unwrap();
+    assert!(!sandbox.is_finalized(&job.id).await);
+    sandbox.note_finalized(&job.id).await.unwrap();
+    drop(sandbox);
+    let outcome = world.pipeline.run(job.clone(), CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "done", "{outcome:?}");
+    assert_eq!(world.status().await, "completed");
+    assert!(world.calls.lock().await.is_empty());
+    world.pipeline.settled(&job).await;
+    assert!(!world.pipeline.staging.join("Task_7").exists());
+}
+
+#[tokio::test]
 async fn a_completed_task_without_a_delivery_stays_completed_and_nobody_hears_that_it_failed() {
     let world = World::new().await;
     let job = world.take().await;
