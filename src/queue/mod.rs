@@ -9,7 +9,7 @@
 //! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `dead`, `dead_list`, `view`: what an operator does and sees; `producer`: pushing
-//! * `audit`: the account, and what does not add up; `repair`: mending it
+//! * `audit`, `findings`: the account, and what does not add up; `repair`: mending it
 //! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
 
@@ -18,6 +18,7 @@ mod classify;
 mod dead;
 mod dead_list;
 mod fence;
+mod findings;
 mod journal;
 mod keys;
 mod lease;
@@ -42,10 +43,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-pub use audit::{Account, Finding, FindingKind};
 pub use dead::DeadEnvelope;
 pub use dead_list::{DeadEntry, DeadFilter};
 pub use fence::Fence;
+pub use findings::{Account, Finding, FindingKind};
 pub use pause::Pause;
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};

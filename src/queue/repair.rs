@@ -6,7 +6,7 @@ use std::time::Duration;
 use redis::{AsyncCommands, RedisError};
 use tokio::time::Instant;
 
-use super::audit::{Finding, FindingKind};
+use super::findings::{Finding, FindingKind};
 use super::{Queue, QueueView};
 use crate::failure::Result;
 use crate::redis_client;

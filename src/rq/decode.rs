@@ -7,7 +7,7 @@ use std::time::Duration;
 use flate2::read::ZlibDecoder;
 use serde_json::{Value, json};
 
-use super::pickle::{Graph, Node, NodeId};
+use super::graph::{Graph, Node, NodeId};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
 

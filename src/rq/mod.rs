@@ -5,7 +5,7 @@
 //! by a dictionary with these keys, or by three arguments in that order. The name of the function
 //! does not matter. Nothing here talks to Redis; the queue does, with what it is given here.
 //!
-//! * `pickle`: Python's serialised values as data
+//! * `graph`: values as data; `pickle`: Python's serialised ones
 //! * [`decode`]: the hash of a job to what it asks for
 //! * [`books`]: what RQ's keys say of the job at each step
 //! * [`worker`]: this instance as RQ shows it and talks to it
@@ -32,6 +32,7 @@
 //! the process die in between, the next sweep of any instance makes the step.
 pub mod books;
 pub mod decode;
+mod graph;
 mod pickle;
 pub mod worker;
 
