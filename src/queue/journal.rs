@@ -151,9 +151,15 @@ impl Queue {
             // Alive, or dead since a moment: it may still settle by itself.
             return Ok(false);
         }
+        let current: Option<Vec<u8>> = commands.hget(&shared.keys.records, &entry.id).await?;
+        let current = current.unwrap_or_default();
+        let mut record = Record::parse(&current);
+        let taken_back = record.has_crashed(&entry.instance);
+        record.learn(&entry.record);
         let mut call = shared.scripts.recall.key(shared.keys.running(&entry.instance));
         call.key(&shared.keys.records).key(&shared.keys.list);
-        call.arg(entry.claim).arg(&entry.id).arg(entry.record.to_json()).arg(element);
+        call.arg(entry.claim).arg(&entry.id).arg(record.to_json()).arg(element);
+        call.arg(if taken_back { &current[..] } else { b"" });
         let noted: u8 = call.invoke_async(&mut commands).await?;
         match noted {
             1 => info!(id = entry.id, instance = entry.instance, "told Redis an outcome that was kept on disk"),

@@ -88,6 +88,21 @@ impl Record {
         self.note(instance, failure.kind.name(), &failure.message);
     }
 
+    /// Whether this instance has died while it ran the element, and the element was taken back.
+    pub(super) fn has_crashed(&self, instance: &str) -> bool {
+        let crashed = crate::failure::FailureKind::WorkerCrashed.name();
+        self.history.iter().any(|event| event.kind == crashed && event.instance == instance)
+    }
+
+    /// Takes over what an instance had found out before it died: its last attempt, or the end.
+    pub(super) fn learn(&mut self, found: &Record) {
+        self.attempts = self.attempts.max(found.attempts);
+        self.verdict.clone_from(&found.verdict);
+        let events = found.history.iter().filter(|event| !self.history.contains(event)).cloned().collect::<Vec<_>>();
+        self.history.extend(events);
+        self.history.sort_by_key(|event| event.at);
+    }
+
     /// An instance has died while it ran the element. Returns the number of crashes within `window`.
     pub(super) fn crashed(&mut self, instance: &str, window: Duration) -> usize {
         let now = Timestamp::now();

@@ -122,3 +122,34 @@ async fn an_outcome_that_comes_too_late_changes_nothing() {
     assert!(again.record.verdict.is_none());
     tokio::time::timeout(Duration::from_secs(5), living.settle(&again, Outcome::Done)).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_outcome_kept_on_disk_is_known_after_others_have_taken_the_job_back_and_is_no_other_orders() {
+    let mut world = World::new().await;
+    let (dying, living) = (world.queue("0").await, world.queue("1").await);
+    let kept = world.outcomes.path().join("outcomes");
+    std::fs::create_dir_all(&kept).unwrap();
+    world.push(element(1)).await;
+    let leased = next(&mut dying.taker()).await;
+    let entry = serde_json::json!({
+        "instance": leased.instance(), "claim": 1, "id": leased.id,
+        "element_base64": base64::Engine::encode(&base64::engine::general_purpose::STANDARD, element(1)),
+        "record": {"verdict": {"delivered": {"folder": "Course Name"}}},
+    });
+    // Another host has taken it back before this one could look.
+    world.expire(&dying.instance()).await;
+    living.sweep().await.unwrap();
+    std::fs::write(kept.join("a.json"), entry.to_string()).unwrap();
+    living.sweep().await.unwrap();
+    let again = next(&mut living.taker()).await;
+    assert_eq!((again.record.verdict.clone(), again.record.crashes.len()), (Some(delivered()), 1));
+    living.settle(&again, Outcome::Done).await.unwrap();
+
+    // It was settled after all, and an equal element waits: that is another order.
+    world.push(element(1)).await;
+    std::fs::write(kept.join("b.json"), entry.to_string()).unwrap();
+    living.sweep().await.unwrap();
+    assert!(!kept.join("b.json").exists());
+    assert!(!world.redis.exists::<_, bool>(key("records")).await.unwrap());
+    assert!(next(&mut living.taker()).await.record.verdict.is_none());
+}
