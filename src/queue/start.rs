@@ -131,7 +131,7 @@ impl Taker {
                 Start::Recent => {
                     let seconds = self.queue.shared.settings.dedupe.as_secs();
                     let why = format!("the task was done less than {seconds} s ago (queue.dedupe_seconds)");
-                    self.set_aside(&candidate, why, stop).await;
+                    self.set_aside(&candidate, why, None, stop).await;
                 }
                 Start::Held(guard) => {
                     let task = candidate.spec.task_id.to_string();
@@ -142,8 +142,8 @@ impl Taker {
                                 Some(("delayed", _)) => "it waits for its next attempt".to_owned(),
                                 _ => format!("it runs on {}", guard.rsplit_once('/').map_or("?", |(name, _)| name)),
                             };
-                            self.set_aside(&candidate, format!("another element of the task is there: {why}"), stop)
-                                .await;
+                            let why = format!("another element of the task is there: {why}");
+                            self.set_aside(&candidate, why, Some(&guard), stop).await;
                         }
                         Some(false) => again.push(candidate),
                         None => {}
@@ -200,14 +200,42 @@ impl Taker {
         Ok(Starts::Each(answers))
     }
 
-    async fn set_aside(&mut self, candidate: &Candidate, why: String, stop: &CancellationToken) {
+    /// `guard`: who is under way; `None` when the task was done. What is remembered of the element
+    /// goes with it, unless an equal one is under way.
+    async fn set_aside(&mut self, candidate: &Candidate, why: String, guard: Option<&str>, stop: &CancellationToken) {
         let failure = Failure::new(FailureKind::DuplicateJob, why);
-        let books = match &candidate.rq {
+        let mut books = match &candidate.rq {
             Some((execution, _)) => self.queue.rq_refusal(&self.lease, execution.job.clone(), &failure),
             None => Vec::new(),
         };
-        let task_id = Some(candidate.spec.task_id);
-        self.turn_away_with(&candidate.element, task_id, Place::Dead(failure), &books, stop).await;
+        let remembered = self.ask(stop, || self.memory_of(&candidate.id, guard)).await.flatten();
+        if remembered.is_some() {
+            let forget = ["HDEL", &self.queue.shared.keys.records, &candidate.id];
+            books.push(forget.iter().map(|word| word.as_bytes().to_vec()).collect());
+        }
+        let (task_id, record) = (Some(candidate.spec.task_id), remembered.unwrap_or_default());
+        self.turn_away_with(&candidate.element, task_id, Place::Dead(failure), &record, &books, stop).await;
+    }
+
+    /// The record of an element that is set aside. `None` when it has none, or it is that of an equal
+    /// element, which the guard is for.
+    async fn memory_of(&self, id: &str, guard: Option<&str>) -> Result<Option<Record>, RedisError> {
+        let keys = &self.queue.shared.keys;
+        let mut commands = self.queue.shared.commands.clone();
+        let holder: Vec<u8> = match guard.and_then(|guard| guard.split_once('/')) {
+            None => Vec::new(),
+            // <token>-<claim>:<id>:…
+            Some(("delayed", member)) => member.split_once(':').unwrap_or_default().1.as_bytes().to_vec(),
+            Some((instance, claim)) => {
+                let held: Option<Vec<u8>> = commands.hget(keys.running(instance), claim).await?;
+                held.unwrap_or_default()
+            }
+        };
+        if holder.starts_with(id.as_bytes()) {
+            return Ok(None);
+        }
+        let record: Option<Vec<u8>> = commands.hget(&keys.records, id).await?;
+        Ok(record.map(|record| Record::parse(&record)))
     }
 
     /// An element that may be the id of an RQ job, which we run.
@@ -226,7 +254,7 @@ impl Taker {
             }
             Err(failure) => {
                 let books = self.queue.rq_refusal(&self.lease, job, &failure);
-                self.turn_away_with(element, None, Place::Dead(failure), &books, stop).await;
+                self.turn_away_with(element, None, Place::Dead(failure), &Record::default(), &books, stop).await;
                 None
             }
         }
@@ -244,7 +272,7 @@ impl Taker {
 
     /// Not a job, or not one for us.
     async fn turn_away(&mut self, element: &Element, place: Place, stop: &CancellationToken) {
-        self.turn_away_with(element, JobSpec::task_id_of(element), place, &[], stop).await;
+        self.turn_away_with(element, JobSpec::task_id_of(element), place, &Record::default(), &[], stop).await;
     }
 
     async fn turn_away_with(
@@ -252,13 +280,14 @@ impl Taker {
         element: &Element,
         task_id: Option<TaskId>,
         place: Place,
+        record: &Record,
         books: &[Command],
         stop: &CancellationToken,
     ) {
         let (word, envelope) = match &place {
             Place::Dead(failure) => {
                 let instance = &self.lease.instance;
-                let mut envelope = DeadEnvelope::new(element, failure, &Record::default(), instance);
+                let mut envelope = DeadEnvelope::new(element, failure, record, instance);
                 envelope.task_id = task_id;
                 ("dead", envelope.to_json())
             }

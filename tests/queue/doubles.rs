@@ -118,3 +118,36 @@ async fn a_guard_without_its_element_keeps_nothing_from_running_and_a_lost_guard
     assert!(queue.dead(10).await.unwrap().is_empty());
     assert_eq!(world.count("done").await, 2);
 }
+
+#[tokio::test]
+async fn what_is_remembered_of_an_element_goes_with_it_when_it_is_set_aside() {
+    let mut world = World::new().await;
+    world.settings.dedupe = Duration::from_secs(300);
+    let queue = world.queue("0").await;
+    let mut taker = queue.taker();
+    // Failed once, and back in the list; meanwhile the task is done by another element.
+    world.push(element(1)).await;
+    queue.settle(&next(&mut taker).await, Outcome::Retry(failure())).await.unwrap();
+    queue.sweep().await.unwrap();
+    let _: u64 = world.redis.rpush(crate::world::LIST, second(1)).await.unwrap();
+    queue.settle(&next(&mut taker).await, Outcome::Done).await.unwrap();
+    world.push(element(2)).await;
+    assert_eq!(next(&mut taker).await.spec.task_id.get(), 2);
+    let dead = queue.dead(10).await.unwrap();
+    assert_eq!((dead[0].kind.as_str(), dead[0].attempts, dead[0].history.len()), ("duplicate_job", 1, 1));
+    assert!(!world.redis.exists::<_, bool>(key("records")).await.unwrap());
+
+    // An equal one that is under way keeps its memory.
+    world.push(element(3)).await;
+    queue.settle(&next(&mut taker).await, Outcome::Retry(failure())).await.unwrap();
+    queue.sweep().await.unwrap();
+    world.push(element(3)).await;
+    let again = next(&mut taker).await;
+    assert_eq!(again.attempt, 2);
+    world.push(element(4)).await;
+    assert_eq!(next(&mut taker).await.spec.task_id.get(), 4);
+    assert_eq!(queue.dead(10).await.unwrap().len(), 2);
+    assert!(world.redis.exists::<_, bool>(key("records")).await.unwrap());
+    queue.settle(&again, Outcome::Done).await.unwrap();
+    assert!(!world.redis.exists::<_, bool>(key("records")).await.unwrap());
+}

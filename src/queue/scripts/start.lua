@@ -35,7 +35,10 @@ for index = 0, number - 1 do
         recent = not guard and redis.call('ZSCORE', KEYS[7], task)
     end
     local answer, detail
-    if guard and guard ~= holder then
+    if redis.call('HEXISTS', KEYS[3], claim) == 1 then
+        -- An earlier call whose answer was lost. First of all: an equal element may be claimed too.
+        answer, detail = 'started', redis.call('HGET', KEYS[5], id) or ''
+    elseif guard and guard ~= holder then
         answer, detail = 'held', guard
     elseif recent and tonumber(recent) > now then
         answer, detail = 'recent', recent
@@ -48,9 +51,6 @@ for index = 0, number - 1 do
         if index == 0 then
             also(4 + number * 5)
         end
-    elseif redis.call('HEXISTS', KEYS[3], claim) == 1 then
-        -- An earlier call whose answer was lost.
-        answer, detail = 'started', redis.call('HGET', KEYS[5], id) or ''
     else
         answer, detail = 'gone', ''
     end
