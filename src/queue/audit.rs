@@ -10,7 +10,7 @@ use redis::{AsyncCommands, RedisError};
 
 use super::findings::{Account, Finding, FindingKind};
 use super::recovery::held_parts;
-use super::view::Depths;
+use super::view::{Depths, Totals};
 use super::{DeadEnvelope, QueueView};
 use crate::failure::Result;
 use crate::job::Element;
@@ -41,33 +41,9 @@ impl QueueView {
             findings.sort();
             findings.dedup();
         }
-        let (depths, counts, instances) = self.totals().await.map_err(failed)?;
+        let Totals { depths, counts, instances } = self.totals(redis::pipe().atomic().clone()).await.map_err(failed)?;
         findings.extend(self.uncounted(&depths, &counts));
         Ok(Account { depths, counts, instances, findings })
-    }
-
-    /// Everything that is counted, in one instant.
-    async fn totals(&self) -> Result<(Depths, BTreeMap<String, i64>, usize), RedisError> {
-        let keys = &self.keys;
-        let mut commands = self.commands.clone();
-        let instances: Vec<String> = commands.zrange(&keys.leases, 0, -1).await?;
-        let mut pipe = redis::pipe();
-        pipe.atomic().hgetall(&keys.counts).llen(&keys.list).zcard(&keys.delayed).llen(&keys.dead);
-        for instance in &instances {
-            pipe.hlen(keys.running(instance));
-        }
-        let mut answers: Vec<redis::Value> = pipe.query_async(&mut commands).await?;
-        let counts: BTreeMap<String, i64> = redis::from_redis_value(answers.remove(0))?;
-        let numbers: Vec<u64> =
-            answers.into_iter().map(redis::from_redis_value).collect::<Result<_, redis::ParsingError>>()?;
-        let depths = Depths {
-            waiting: numbers[0],
-            delayed: numbers[1],
-            dead: numbers[2],
-            running: numbers[3..].iter().sum(),
-            done: counts.get("done").copied().unwrap_or(0).try_into().unwrap_or(0),
-        };
-        Ok((depths, counts, instances.len()))
     }
 
     /// What went in and out of the two places that we alone fill and empty.
@@ -300,13 +276,6 @@ impl QueueView {
         found.sort();
         found.dedup();
         Ok(found)
-    }
-
-    /// Milliseconds, as the scripts count them.
-    async fn server_time(&self) -> Result<f64, RedisError> {
-        let mut connection = self.commands.blocking(&self.keys.list, ANSWER_WITHIN).await?;
-        let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(&mut connection).await?;
-        Ok((seconds * 1000 + microseconds / 1000) as f64)
     }
 }
 

@@ -145,8 +145,7 @@ impl Queue {
         let shared = &self.shared;
         let mut commands = shared.commands.clone();
         let expiry: Option<f64> = commands.zscore(&shared.keys.leases, &entry.instance).await?;
-        let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(&mut commands).await?;
-        let now = (seconds * 1000 + microseconds / 1000) as f64;
+        let now = shared.view.server_time().await?;
         if expiry.is_some_and(|expiry| expiry > now) {
             // Alive, or dead since a moment: it may still settle by itself.
             return Ok(false);

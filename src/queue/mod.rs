@@ -260,7 +260,8 @@ impl Queue {
     /// # Errors
     /// `queue_unavailable`.
     pub async fn dead(&self, limit: usize) -> Result<Vec<DeadEnvelope>> {
-        self.shared.view.dead(limit).await
+        let entries = self.shared.view.dead_entries(&DeadFilter::default(), limit).await?;
+        Ok(entries.into_iter().map(|entry| entry.envelope).collect())
     }
 
     /// Whether Redis answers now.

@@ -52,6 +52,13 @@ pub enum Verdict {
     Failed { kind: String, message: String },
 }
 
+impl Verdict {
+    /// Given up because of this.
+    pub fn failed(failure: &Failure) -> Verdict {
+        Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone() }
+    }
+}
+
 impl Record {
     /// Reads a record. One that cannot be read counts as none: it must not keep the job from running.
     pub(super) fn parse(text: &[u8]) -> Record {

@@ -263,10 +263,15 @@ impl Queue {
         let keys = &self.shared.keys;
         let mut commands = self.shared.commands.clone();
         let running: Vec<(String, Vec<u8>)> = commands.hgetall(keys.running(instance)).await?;
+        if running.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<&[u8]> = running.iter().map(|(_, held)| held_parts(held).0).collect();
+        let records: Vec<Option<Vec<u8>>> =
+            redis::cmd("HMGET").arg(&keys.records).arg(ids).query_async(&mut commands).await?;
         let mut jobs = Vec::with_capacity(running.len());
-        for (claim, held) in running {
-            let (id, element) = held_parts(&held);
-            let record: Option<Vec<u8>> = commands.hget(&keys.records, id).await?;
+        for ((claim, held), record) in running.iter().zip(records) {
+            let (claim, element) = (claim.clone(), held_parts(held).1);
             let record = Record::parse(&record.unwrap_or_default());
             let rq = match classify::read(&element) {
                 Reading::Id(id) if self.runs_rq() => self.look_at_rq_job(id).await?,
@@ -279,7 +284,7 @@ impl Queue {
 
     /// Sets the gauges.
     async fn measure(&self) -> Result<(), RedisError> {
-        let depths = self.shared.view.read_depths().await?;
+        let depths = self.shared.view.totals(redis::pipe()).await?.depths;
         let gauges = [
             ("waiting", depths.waiting),
             ("running", depths.running),

@@ -45,13 +45,13 @@ scripts! {
     /// Delayed elements that are due.
     promote = "clock" "held" "promote";
     /// What a dead instance held.
-    reap = "clock" "held" "also" "release" "reap";
+    reap = "clock" "held" "also" "put_back" "release" "reap";
     /// A message of somebody who still has the lease.
     publish = "publish";
     /// An entry of the dead list: back to the queue, or away.
     unbury = "unbury";
     /// What is in the place of an instance without a lease.
-    adopt = "held" "adopt";
+    adopt = "held" "put_back" "adopt";
     /// The counts, after somebody has added or removed by hand.
     recount = "recount";
     /// What RQ's books say of a worker or a job that is there.
@@ -61,5 +61,5 @@ scripts! {
     /// What waits for jobs of RQ that have ended.
     rq_release = "rq_release";
     /// The end of an instance.
-    deregister = "held" "also" "release" "deregister";
+    deregister = "held" "also" "put_back" "release" "deregister";
 }

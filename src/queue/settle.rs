@@ -40,12 +40,6 @@ impl Queue {
     /// job was taken away from it.
     pub async fn settle(&self, leased: &Leased, outcome: Outcome) -> Result<()> {
         let lease = &leased.lease;
-        if let Outcome::Abandoned = outcome {
-            lease.release(leased.claim);
-            self.rq_no_more(leased);
-            self.shared.journal.forget(leased).await;
-            return Ok(());
-        }
         let books = self.rq_end(leased, &outcome);
         let mut record = leased.record.clone();
         record.verdict = None;
@@ -56,40 +50,42 @@ impl Queue {
         let settlement = match outcome {
             Outcome::Done => {
                 let to_keep = verdict(Verdict::Delivered { folder: String::new() });
-                Settlement { word: "done", detail: String::new(), record: None, to_keep }
+                Some(Settlement { word: "done", detail: String::new(), record: None, to_keep })
             }
             Outcome::Retry(failure) => {
                 record.failed(&lease.instance, &failure);
                 let detail = self.retry_delay(&failure, leased.attempt).as_millis().to_string();
                 // A job of RQ waits where RQ keeps it, not in our delayed set.
                 let word = if leased.rq.is_some() { "left" } else { "retry" };
-                Settlement { word, detail, record: Some(record.clone()), to_keep: Some(record) }
+                Some(Settlement { word, detail, record: Some(record.clone()), to_keep: Some(record) })
             }
             Outcome::Dead(failure) => {
                 record.failed(&lease.instance, &failure);
                 let mut envelope = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance);
                 envelope.task_id = Some(leased.spec.task_id);
-                let detail = envelope.to_json();
-                let kind = failure.kind.name().to_owned();
-                let to_keep = verdict(Verdict::Failed { kind, message: failure.message });
-                Settlement { word: "dead", detail, record: None, to_keep }
+                let to_keep = verdict(Verdict::failed(&failure));
+                Some(Settlement { word: "dead", detail: envelope.to_json(), record: None, to_keep })
             }
             Outcome::HandBack => {
-                Settlement { word: "returned", detail: String::new(), record: Some(record), to_keep: None }
+                Some(Settlement { word: "returned", detail: String::new(), record: Some(record), to_keep: None })
             }
-            // cannot happen: it has been dealt with above
-            Outcome::Abandoned => return Ok(()),
+            Outcome::Abandoned => None,
         };
-        let settled = self.write(leased, &settlement, &books).await;
+        let settled = match &settlement {
+            Some(settlement) => self.write(leased, settlement, &books).await,
+            None => Ok(()),
+        };
         lease.release(leased.claim);
         self.rq_no_more(leased);
         self.shared.journal.forget(leased).await;
-        if settled.is_ok() && settlement.word == "retry" {
-            self.shared.delayed.notify_one();
-        }
-        if settled.is_ok() && leased.rq.is_some() {
-            // What fails here is done by the next look of any instance.
-            let _ = self.rq_release().await;
+        if let (Ok(()), Some(settlement)) = (&settled, settlement) {
+            if settlement.word == "retry" {
+                self.shared.delayed.notify_one();
+            }
+            if leased.rq.is_some() {
+                // What fails here is done by the next look of any instance.
+                let _ = self.rq_release().await;
+            }
         }
         settled
     }

@@ -1,10 +1,10 @@
 //! Looking at the queue: changes nothing, needs no registration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use redis::{AsyncCommands, RedisError, Value};
 
-use super::DeadEnvelope;
 use super::keys::Keys;
 use super::scripts::Scripts;
 use crate::failure::Result;
@@ -25,6 +25,15 @@ pub struct Depths {
     pub done: u64,
 }
 
+/// What is counted in one look.
+pub(super) struct Totals {
+    pub(super) depths: Depths,
+    /// Since the beginning.
+    pub(super) counts: BTreeMap<String, i64>,
+    /// Instances with a lease.
+    pub(super) instances: usize,
+}
+
 /// A reader of the queue.
 #[derive(Clone)]
 pub struct QueueView {
@@ -39,49 +48,44 @@ impl QueueView {
         QueueView { commands: commands.near(list), keys: Keys::new(list), scripts: Arc::new(Scripts::new()) }
     }
 
-    /// How many elements are where. Two round trips: an element that moves between them may be
-    /// seen twice or not at all.
+    /// How many elements are where. An element that moves meanwhile may be seen twice or not at all.
     ///
     /// # Errors
     /// `queue_unavailable`.
     pub async fn depths(&self) -> Result<Depths> {
-        self.read_depths().await.map_err(|error| redis_client::failure("counting the queue", &error))
+        let totals = self.totals(redis::pipe()).await;
+        totals.map(|totals| totals.depths).map_err(|error| redis_client::failure("counting the queue", &error))
     }
 
-    pub(super) async fn read_depths(&self) -> Result<Depths, RedisError> {
+    /// Everything that is counted, in two round trips; the second is `pipe`. With a transaction it
+    /// is one instant, but a server that is out of memory refuses those: a sweep does without.
+    pub(super) async fn totals(&self, mut pipe: redis::Pipeline) -> Result<Totals, RedisError> {
+        let keys = &self.keys;
         let mut commands = self.commands.clone();
-        let instances: Vec<String> = commands.zrange(&self.keys.leases, 0, -1).await?;
-        let mut pipe = redis::pipe();
-        pipe.llen(&self.keys.list).zcard(&self.keys.delayed).llen(&self.keys.dead).hget(&self.keys.counts, "done");
+        let instances: Vec<String> = commands.zrange(&keys.leases, 0, -1).await?;
+        pipe.hgetall(&keys.counts).llen(&keys.list).zcard(&keys.delayed).llen(&keys.dead);
         for instance in &instances {
-            pipe.llen(self.keys.claimed(instance)).hlen(self.keys.running(instance));
+            pipe.llen(keys.claimed(instance)).hlen(keys.running(instance));
         }
         // An instance that goes in between leaves a tombstone, whose length is an error: it holds
         // nothing.
         let answers: Vec<Value> = pipe.ignore_errors().query_async(&mut commands).await?;
-        let mut numbers = answers.into_iter().map(|answer| match answer {
+        let mut answers = answers.into_iter().map(|answer| match answer {
             Value::ServerError(error) if error.code() != "WRONGTYPE" => Err(RedisError::from(error)),
-            Value::ServerError(_) | Value::Nil => Ok(0),
-            answer => redis::from_redis_value::<u64>(answer).map_err(RedisError::from),
+            Value::ServerError(_) => Ok(Value::Int(0)),
+            answer => Ok(answer),
         });
-        let mut next = || numbers.next().unwrap_or(Ok(0));
-        let mut depths = Depths { waiting: next()?, delayed: next()?, dead: next()?, done: next()?, running: 0 };
+        let counts = answers.next().unwrap_or(Ok(Value::Array(Vec::new())))?;
+        let counts: BTreeMap<String, i64> = redis::from_redis_value(counts)?;
+        let mut next = || -> Result<u64, RedisError> {
+            Ok(redis::from_redis_value(answers.next().unwrap_or(Ok(Value::Int(0)))?)?)
+        };
+        let mut depths = Depths { waiting: next()?, delayed: next()?, dead: next()?, ..Depths::default() };
         for _ in 0..instances.len() * 2 {
             depths.running += next()?;
         }
-        Ok(depths)
-    }
-
-    /// The newest `limit` entries of the dead list, the newest first.
-    ///
-    /// # Errors
-    /// `queue_unavailable`.
-    pub async fn dead(&self, limit: usize) -> Result<Vec<DeadEnvelope>> {
-        let Some(last) = limit.checked_sub(1) else { return Ok(Vec::new()) };
-        let last = isize::try_from(last).unwrap_or(isize::MAX);
-        let entries: Result<Vec<Vec<u8>>, _> = self.commands.clone().lrange(&self.keys.dead, 0, last).await;
-        let entries = entries.map_err(|error| redis_client::failure("reading the dead list", &error))?;
-        Ok(entries.iter().map(|entry| DeadEnvelope::from_entry(entry)).collect())
+        depths.done = counts.get("done").copied().unwrap_or(0).try_into().unwrap_or(0);
+        Ok(Totals { depths, counts, instances: instances.len() })
     }
 
     /// Whether the holder of a task's guard still has its element. When not, the guard is gone too.
@@ -95,6 +99,12 @@ impl QueueView {
         call.key(place).arg(task).arg(guard).arg(claim).arg(member);
         let holds: u8 = call.invoke_async(&mut self.commands.clone()).await?;
         Ok(holds == 1)
+    }
+
+    /// Milliseconds of the server's clock, as the scripts count them.
+    pub(super) async fn server_time(&self) -> Result<f64, RedisError> {
+        let time = redis::cmd("TIME").query_async(&mut self.commands.clone()).await;
+        time.map(|(seconds, microseconds): (u64, u64)| (seconds * 1000 + microseconds / 1000) as f64)
     }
 
     /// Whether Redis answers now.

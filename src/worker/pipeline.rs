@@ -245,8 +245,7 @@ impl Pipeline {
                     .await;
             }
             Outcome::Dead(_) => {
-                let verdict = Verdict::Failed { kind: kind.to_owned(), message: failure.message.clone() };
-                if let Err(lost) = self.queue.conclude(job, verdict).await {
+                if let Err(lost) = self.queue.conclude(job, Verdict::failed(&failure)).await {
                     tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
                     return Outcome::Abandoned;
                 }

@@ -280,8 +280,7 @@ impl Pool {
         let max_attempts = leased.max_attempts(self.queue.settings().max_attempts);
         let outcome = settle::outcome(failure, leased.attempt, max_attempts);
         if let Outcome::Dead(failure) = &outcome {
-            let verdict = Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone() };
-            if self.queue.conclude(leased, verdict).await.is_err() {
+            if self.queue.conclude(leased, Verdict::failed(failure)).await.is_err() {
                 return Outcome::Abandoned;
             }
             self.tell(leased.spec.clone(), leased.attempt, failure.clone()).await;

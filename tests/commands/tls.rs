@@ -6,17 +6,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::run::{Workspace, run};
+use crate::support::certificates::{NEW_KEY, openssl};
 use crate::support::process::Process;
 use crate::support::{hauld, media, port, wait};
 
 /// An authority and a certificate of it for `localhost`, and one that is nobody's, in `directory`.
 fn make_certificates(directory: &Path) {
-    let openssl = |arguments: &str| {
-        let output =
-            Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().expect("openssl");
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let (openssl, key) = (|arguments: &str| openssl(directory, arguments), NEW_KEY);
     openssl(&format!("req -x509 {key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"));
     openssl(&format!("req {key} -keyout site.key -out site.csr -subj /CN=localhost"));
     std::fs::write(directory.join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();

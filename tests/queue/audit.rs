@@ -52,6 +52,17 @@ async fn the_account_adds_up_and_looking_changes_no_key() {
 }
 
 #[tokio::test]
+async fn what_is_handed_over_and_not_started_is_in_the_account_as_running() {
+    let mut world = World::new().await;
+    let queue = world.queue("0").await;
+    world.push(element(1)).await;
+    world.claim_beside_our_back(&queue).await;
+    let account = view(&world).account().await.unwrap();
+    assert_eq!((account.depths.waiting, account.depths.running), (0, 1));
+    assert_eq!(account.depths, queue.depths().await.unwrap());
+}
+
+#[tokio::test]
 async fn whatever_does_not_add_up_is_found_and_mended_where_it_can_be() {
     let mut world = World::new().await;
     let queue = full(&mut world).await;

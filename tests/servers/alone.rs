@@ -1,11 +1,11 @@
 //! One server, by every way that leads to it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hauld::config::RedisSettings;
 
+use crate::support::certificates::{NEW_KEY, openssl};
 use crate::support::port;
 use crate::support::redis::{RedisServer, job};
 use crate::works::{LIST, Works, key};
@@ -71,12 +71,7 @@ async fn a_socket_leads_to_the_server_and_its_database() {
 
 /// An authority, a certificate of it for 127.0.0.1, one for a client, and another authority.
 fn make_certificates(directory: &Path) {
-    let openssl = |arguments: &str| {
-        let output =
-            Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output().expect("openssl");
-        assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
-    };
-    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    let (openssl, key) = (|arguments: &str| openssl(directory, arguments), NEW_KEY);
     std::fs::write(directory.join("server"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
     std::fs::write(directory.join("client"), "extendedKeyUsage=clientAuth\nbasicConstraints=CA:FALSE\n").unwrap();
     for authority in ["ca", "other"] {

@@ -15,11 +15,12 @@
 //! * [`catalog`], [`backend`]: the services around the daemon
 //! * [`daemon`]: the binary under test
 //! * [`producer`]: pushes jobs with the Node clients that backends use
-//! * [`process`], [`port`], [`wait`]: the small parts of the above
+//! * [`certificates`], [`process`], [`port`], [`wait`]: the small parts of the above
 #![allow(dead_code, unused_imports, reason = "each test binary uses only a part of this module")]
 
 pub mod backend;
 pub mod catalog;
+pub mod certificates;
 pub mod clapper;
 pub mod cluster;
 pub mod daemon;

@@ -8,6 +8,6 @@
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
     return -1
 end
-local returned = release(ARGV[1], 'returned', 'gone', ARGV[2], function() return false end)
+local returned = release(ARGV[1], 'returned', 'gone', ARGV[2])
 also(3)
 return returned
