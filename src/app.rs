@@ -25,7 +25,7 @@ use crate::remux::Remux;
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::serve::serve;
-use crate::store::{RedisStore, TaskStore};
+use crate::store::{self, TaskStore};
 use crate::worker::{self, Pipeline};
 
 /// How long to wait between two tries to reach Redis at start.
@@ -63,7 +63,7 @@ pub async fn run(config: Config) -> Result<()> {
     for warning in queue.server_warnings().await.unwrap_or_default() {
         tracing::warn!("{warning}");
     }
-    let store: Arc<dyn TaskStore> = Arc::new(RedisStore::new(connection.clone()));
+    let store: Arc<dyn TaskStore> = store::open(&config)?;
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
 
     let hook = match config.hook.listen {

@@ -87,7 +87,7 @@ enum Verdict {
 
 /// What each status in the backend's table means at the gate.
 fn judge(record: Option<TaskRecord>) -> Result<Verdict> {
-    let Some(TaskRecord { status, order_id }) = record else {
+    let Some(TaskRecord { status, order_id, .. }) = record else {
         return Err(Failure::new(FailureKind::TaskNotFound, "not found"));
     };
     match status.as_str() {

@@ -12,7 +12,7 @@ use crate::failure::{FailureKind, JobPolicy, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::queue::{DeadEntry, DeadFilter, QueueView};
 use crate::redis_client;
-use crate::store::{FinalStatus, RedisStore, TaskStore};
+use crate::store::{self, FinalStatus, TaskStore};
 
 /// Arguments of `hauld dead`.
 #[derive(Debug, Args)]
@@ -105,7 +105,7 @@ fn age(text: &str) -> Result<Duration, String> {
 /// `queue_unavailable`, `task_store_unavailable`.
 pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, bool)> {
     let commands = redis_client::commands(&config.redis)?;
-    let view = QueueView::new(commands.clone(), &config.queue.list);
+    let view = QueueView::new(commands, &config.queue.list);
     let (DeadCommand::List { which, .. }
     | DeadCommand::Show { which }
     | DeadCommand::Retry { which, .. }
@@ -132,11 +132,11 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
             }
         }
         DeadCommand::Retry { force, .. } => {
-            let store = RedisStore::new(commands);
+            let store = store::open(config)?;
             let mut revived = 0;
             // The oldest first, as they came.
             for entry in entries.iter().rev() {
-                let remark = make_way(&store, entry).await?;
+                let remark = make_way(&*store, entry).await?;
                 if view.revive(entry, *force).await? {
                     revived += 1;
                     let _ = writeln!(text, "{}{remark}", line(entry));
@@ -160,7 +160,7 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
 
 /// A task that failed after the gate had let it pass is enrolled still: the gate must let it pass
 /// again. Returns what the operator should know.
-async fn make_way(store: &RedisStore, entry: &DeadEntry) -> Result<&'static str> {
+async fn make_way(store: &dyn TaskStore, entry: &DeadEntry) -> Result<&'static str> {
     let Some(spec) = entry.envelope.element().and_then(|element| JobSpec::parse(&element).ok()) else {
         return Ok("");
     };

@@ -36,7 +36,9 @@ impl TaskStore for FakeStore {
         self.read_at.lock().unwrap().push(second);
         let (_, answer) = self.script.iter().rev().find(|(from, _)| *from <= second).unwrap();
         match answer {
-            Status(status) => Ok(Some(TaskRecord { status: (*status).into(), order_id: Some(41) })),
+            Status(status) => {
+                Ok(Some(TaskRecord { status: (*status).into(), order_id: Some(41), ..TaskRecord::default() }))
+            }
             Nothing => Ok(None),
             Refuses => Err(Failure::new(FailureKind::TaskStoreUnavailable, "connection refused")),
             Hangs => std::future::pending().await,

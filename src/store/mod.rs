@@ -2,19 +2,29 @@
 
 mod redis;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 pub use self::redis::RedisStore;
-use crate::failure::Result;
+use crate::config::{Config, StoreKind};
+use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
+use crate::redis_client;
 
 /// What the store knows of a task.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TaskRecord {
     /// The status as stored; the gate judges it.
     pub status: String,
     /// The order it belongs to, for the order's progress channels.
     pub order_id: Option<u64>,
+    /// The customer, where the store knows.
+    pub email: Option<String>,
+    /// The course, where the store knows.
+    pub course_url: Option<String>,
+    /// The failure kind in `error_log`, of a task that failed.
+    pub failure: Option<String>,
 }
 
 /// The statuses that are written at the end of a job.
@@ -36,7 +46,28 @@ impl FinalStatus {
     }
 }
 
-/// Where the status of tasks lives. Every failure is `task_store_unavailable`.
+/// The store that is configured.
+///
+/// # Errors
+/// When what is configured cannot be used at all; a server that is away is no error here.
+pub fn open(config: &Config) -> Result<Arc<dyn TaskStore>> {
+    match config.store.kind {
+        StoreKind::Redis => Ok(Arc::new(RedisStore::new(redis_client::commands(&config.redis)?))),
+    }
+}
+
+/// The failure kind that an `error_log` names.
+fn failure_in(error_log: &str) -> Option<String> {
+    let report: serde_json::Value = serde_json::from_str(error_log).ok()?;
+    report.get("kind")?.as_str().map(str::to_owned)
+}
+
+/// Why a task is not enrolled again.
+fn completed(task_id: TaskId) -> Failure {
+    Failure::new(FailureKind::UnexpectedStatus, format!("task {task_id} is completed already"))
+}
+
+/// Where the status of tasks lives. A failure is `task_store_unavailable` unless a method says more.
 #[async_trait]
 pub trait TaskStore: Send + Sync {
     /// Reads a task; `None` when there is none.
@@ -46,7 +77,9 @@ pub trait TaskStore: Send + Sync {
     /// is not created.
     async fn finish(&self, task_id: TaskId, status: FinalStatus, error_log: Option<&str>) -> Result<()>;
 
-    /// Writes `enrolled`, creating the task where the store keeps its own.
+    /// Writes `enrolled`, creating the task where the store keeps its own. A task that is `completed`
+    /// stays so, unless the spec says `force`. Besides `task_store_unavailable` this may fail with
+    /// `unexpected_status` (it is completed) and `task_not_found` (there is no row, and none is made).
     async fn enroll(&self, spec: &JobSpec, order_id: Option<u64>) -> Result<()>;
 
     /// Whether the store answers.

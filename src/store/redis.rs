@@ -3,7 +3,7 @@
 use ::redis::{RedisError, Script};
 use async_trait::async_trait;
 
-use super::{FinalStatus, TaskRecord, TaskStore};
+use super::{FinalStatus, TaskRecord, TaskStore, completed, failure_in};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::redis_client::Commands;
@@ -16,16 +16,24 @@ redis.call('HSET', KEYS[1], 'status', ARGV[1], 'updated_at', ARGV[2])
 if ARGV[3] then redis.call('HSET', KEYS[1], 'error_log', ARGV[3]) end
 return 1";
 
+/// Writes `enrolled`, unless the task is completed and ARGV[1] is not `force`.
+const ENROLL: &str = "
+if ARGV[1] ~= 'force' and redis.call('HGET', KEYS[1], 'status') == 'completed' then return 0 end
+redis.call('HDEL', KEYS[1], 'error_log')
+for at = 2, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end
+return 1";
+
 /// A task store in Redis.
 pub struct RedisStore {
     connection: Commands,
     finish: Script,
+    enroll: Script,
 }
 
 impl RedisStore {
     /// Keeps the tasks where `connection` leads.
     pub fn new(connection: Commands) -> Self {
-        RedisStore { connection, finish: Script::new(FINISH) }
+        RedisStore { connection, finish: Script::new(FINISH), enroll: Script::new(ENROLL) }
     }
 }
 
@@ -46,14 +54,18 @@ fn failure(doing: &str, task_id: TaskId, error: &RedisError) -> Failure {
 impl TaskStore for RedisStore {
     async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>> {
         let key = key(task_id);
+        let columns = ["status", "order_id", "email", "course_url", "error_log"];
         let mut pipe = ::redis::pipe();
-        pipe.atomic().exists(&key).hmget(&key, &["status", "order_id"]);
-        let answer: Result<(bool, (Option<String>, Option<String>)), _> =
-            pipe.query_async(&mut self.connection.clone()).await;
-        let (exists, (status, order_id)) = answer.map_err(|error| failure("reading the status", task_id, &error))?;
+        pipe.atomic().exists(&key).hmget(&key, &columns);
+        let answer: Result<(bool, [Option<String>; 5]), _> = pipe.query_async(&mut self.connection.clone()).await;
+        let (exists, [status, order_id, email, course_url, error_log]) =
+            answer.map_err(|error| failure("reading the status", task_id, &error))?;
         Ok(exists.then(|| TaskRecord {
             status: status.unwrap_or_default(),
             order_id: order_id.and_then(|id| id.parse().ok()),
+            email,
+            course_url,
+            failure: error_log.as_deref().and_then(failure_in),
         }))
     }
 
@@ -75,11 +87,16 @@ impl TaskStore for RedisStore {
             ("updated_at", now()),
         ];
         fields.extend(order_id.map(|id| ("order_id", id.to_string())));
-        let key = key(spec.task_id);
-        let mut pipe = ::redis::pipe();
-        pipe.atomic().hdel(&key, "error_log").ignore().hset_multiple(&key, &fields).ignore();
-        let written: Result<(), _> = pipe.query_async(&mut self.connection.clone()).await;
-        written.map_err(|error| failure("writing the enrollment", spec.task_id, &error))
+        let mut call = self.enroll.key(key(spec.task_id));
+        call.arg(if spec.force { "force" } else { "" });
+        for (column, value) in &fields {
+            call.arg(column).arg(value);
+        }
+        let written: Result<u8, _> = call.invoke_async(&mut self.connection.clone()).await;
+        match written.map_err(|error| failure("writing the enrollment", spec.task_id, &error))? {
+            1 => Ok(()),
+            _ => Err(completed(spec.task_id)),
+        }
     }
 
     async fn ping(&self) -> Result<()> {

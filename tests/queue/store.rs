@@ -27,7 +27,13 @@ async fn a_task_goes_through_its_life() {
     assert_eq!(store.read(id).await.unwrap(), None, "a task that does not exist is not created");
 
     store.enroll(&spec(43), Some(41)).await.unwrap();
-    let enrolled = TaskRecord { status: "enrolled".into(), order_id: Some(41) };
+    let enrolled = TaskRecord {
+        status: "enrolled".into(),
+        order_id: Some(41),
+        email: Some(spec(43).email),
+        course_url: Some(spec(43).course_url.into()),
+        failure: None,
+    };
     assert_eq!(store.read(id).await.unwrap(), Some(enrolled));
 
     store.finish(id, FinalStatus::Failed, Some(r#"{"kind":"not_found"}"#)).await.unwrap();
@@ -37,6 +43,7 @@ async fn a_task_goes_through_its_life() {
     assert_eq!((row["email"].as_str(), row["order_id"].as_str()), ("user@example.com", "41"));
     assert_eq!(row["course_url"], "https://learn.example.com/course/43/");
     row["updated_at"].parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(store.read(id).await.unwrap().unwrap().failure.as_deref(), Some("not_found"));
 
     store.enroll(&spec(43), None).await.unwrap();
     let row: BTreeMap<String, String> = redis.hgetall("hauld:task:43").await.unwrap();
@@ -46,6 +53,12 @@ async fn a_task_goes_through_its_life() {
 
     store.finish(id, FinalStatus::Completed, None).await.unwrap();
     assert_eq!(store.read(id).await.unwrap().unwrap().status, "completed");
+
+    // Somebody who comes late does not undo it; an operator who insists does.
+    assert_eq!(store.enroll(&spec(43), None).await.unwrap_err().kind, FailureKind::UnexpectedStatus);
+    assert_eq!(store.read(id).await.unwrap().unwrap().status, "completed");
+    store.enroll(&JobSpec { force: true, ..spec(43) }, None).await.unwrap();
+    assert_eq!(store.read(id).await.unwrap().unwrap().status, "enrolled");
 }
 
 #[tokio::test]
