@@ -64,6 +64,7 @@ pub async fn run(config: Config) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let store: Arc<dyn TaskStore> = store::open(&config)?;
+    let greeting = tokio::spawn(store::greet(store.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
 
     let hook = match config.hook.listen {
@@ -105,6 +106,7 @@ pub async fn run(config: Config) -> Result<()> {
     }
     signals.abort();
     watchdog.abort();
+    greeting.abort();
     tracing::info!("the daemon has ended");
     worked
 }

@@ -7,16 +7,18 @@ use std::time::Duration;
 use reqwest::Client;
 use url::Url;
 
-use crate::config::{Config, Container, ResolverKind};
+use crate::config::{Config, Container, ResolverKind, StoreKind};
 use crate::disk;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, Protocol, shown};
 use crate::redis_client::{self, Commands};
 use crate::remux::Remux;
-use crate::store::{RedisStore, TaskStore};
+use crate::store::{self, Findings};
 
 /// Limit of each look.
 const LIMIT: Duration = Duration::from_secs(5);
+/// Limit of the look at the task store, which has a limit of its own for each of its steps.
+const STORE_LIMIT: Duration = Duration::from_secs(15);
 /// Oldest Redis that has BLMOVE.
 const OLDEST_REDIS: (u32, u32) = (6, 2);
 
@@ -80,6 +82,10 @@ impl fmt::Display for Report {
 pub async fn run(config: &Config) -> Report {
     let mut report = Report::default();
     check_redis(config, &mut report).await;
+    // The same server once more would be said twice.
+    if report.is_usable() || config.store.kind != StoreKind::Redis {
+        check_store(config, &mut report).await;
+    }
     check_ffmpeg(config, &mut report).await;
     report.add_result("staging", check_directory(&config.staging.directory).await);
     report.add_result("delivery", check_directory(&config.delivery.directory).await);
@@ -98,7 +104,7 @@ async fn check_redis(config: &Config, report: &mut Report) {
         Err(failure) => return report.add_result("redis", Err(failure)),
     };
     match server_info(&connection).await {
-        Err(failure) => return report.add_result("redis", Err(failure.at(shown))),
+        Err(failure) => report.add_result("redis", Err(failure.at(shown))),
         Ok(info) => {
             let version = info_field(&info, "redis_version").unwrap_or("unknown");
             match parse_version(version).filter(|version| *version < OLDEST_REDIS) {
@@ -121,8 +127,29 @@ async fn check_redis(config: &Config, report: &mut Report) {
             }
         }
     }
-    let store = RedisStore::new(connection);
-    report.add_result("task store", store.ping().await.map(|()| format!("redis, {shown}")));
+}
+
+/// The place of the tasks, with everything that is done there.
+async fn check_store(config: &Config, report: &mut Report) {
+    let examined = async {
+        let store = store::open(config)?;
+        match tokio::time::timeout(STORE_LIMIT, store.examine()).await {
+            Ok(findings) => findings,
+            Err(_) => {
+                let message = format!("no answer within {} s", STORE_LIMIT.as_secs());
+                Err(Failure::new(FailureKind::TaskStoreUnavailable, message))
+            }
+        }
+    };
+    match examined.await {
+        Ok(Findings { place, warnings }) => {
+            report.add("task store", Verdict::Good, place);
+            for warning in warnings {
+                report.add("task store", Verdict::Odd, warning);
+            }
+        }
+        Err(failure) => report.add_result("task store", Err(failure)),
+    }
 }
 
 async fn server_info(connection: &Commands) -> Result<String> {

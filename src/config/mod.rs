@@ -7,6 +7,7 @@ mod hls;
 mod queue;
 mod settings;
 mod source;
+mod store;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -98,14 +99,7 @@ impl Config {
                     "How often the gate looks at the task's status.",
                 )),
             },
-            store: StoreSettings {
-                kind: s.choice(
-                    "store.kind",
-                    "redis",
-                    &[("redis", StoreKind::Redis)],
-                    "Where the status of a task lives: redis (hash hauld:task:<id>).",
-                ),
-            },
+            store: store::read(s),
             enrollment: EnrollmentSettings {
                 endpoint: s.optional_url(
                     "enrollment.endpoint",
@@ -248,6 +242,7 @@ impl Config {
         if self.resolver.kind == ResolverKind::Command && self.resolver.command.is_empty() {
             source.error("resolver.command", "is needed when resolver.kind is command");
         }
+        self.store.cross_check(source);
         if self.queue.rq.is_worker() {
             let queue = self.queue.list.strip_prefix("rq:queue:").unwrap_or_default();
             if queue.is_empty() || queue.contains(':') {

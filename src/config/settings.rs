@@ -113,6 +113,7 @@ pub struct GateSettings {
 #[derive(Debug, Clone)]
 pub struct StoreSettings {
     pub kind: StoreKind,
+    pub mysql: MysqlSettings,
 }
 
 /// Where the status of a task lives.
@@ -120,6 +121,28 @@ pub struct StoreSettings {
 pub enum StoreKind {
     /// Hash `hauld:task:<id>`.
     Redis,
+    /// The backend's table.
+    Mysql,
+}
+
+/// The backend's table in MySQL or MariaDB.
+#[derive(Debug, Clone)]
+pub struct MysqlSettings {
+    /// A host, or the path of a socket; empty when it is not set.
+    pub host: String,
+    pub port: u16,
+    pub user: String,
+    pub password: Option<SecretString>,
+    pub database: String,
+    /// Name of the table; may stand between backquotes as it is.
+    pub table: String,
+    pub tls: bool,
+    /// Who signs the server's certificate; the certificates of this host when it is not set.
+    pub ca_file: Option<PathBuf>,
+    /// Connections at once.
+    pub connections: usize,
+    /// Limit of one look or one write.
+    pub timeout: Duration,
 }
 
 /// The enrollment service, asked by the hook.

@@ -55,6 +55,26 @@ fn the_old_workers_redis_variables_become_a_url() {
 }
 
 #[test]
+fn the_old_workers_database_variables_choose_the_table() {
+    let all = [("DB_HOST", "db1"), ("DB_USER", "worker"), ("DB_PASSWORD", "p@ss/"), ("DB_NAME", "shop")];
+    let config = load("", &all, &[]).unwrap();
+    assert_eq!(config.store.kind, StoreKind::Mysql);
+    assert_eq!(config.store.mysql.shown(), "db1:3306, table shop.download_tasks");
+    assert_eq!(config.store.mysql.password.as_ref().unwrap().expose_secret(), "p@ss/");
+    assert!(!format!("{config:?}").contains("p@ss"));
+    assert_eq!(load("", &[("DB_NAME", "shop")], &[]).unwrap().store.kind, StoreKind::Redis);
+    assert_eq!(load("", &all, &[("store.kind", "redis")]).unwrap().store.kind, StoreKind::Redis);
+    assert_eq!(load("", &all, &[("store.mysql_host", "db2")]).unwrap().store.mysql.host, "db2");
+
+    let wrong = [("store.kind", "mysql"), ("store.mysql_table", "a`b"), ("store.mysql_ca_file", "/ca.pem")];
+    let errors = load("", &[], &wrong).unwrap_err();
+    let mut names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
+    names.sort_unstable();
+    let expected = ["ca_file", "database", "host", "table", "user"].map(|name| format!("store.mysql_{name}"));
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn a_secret_file_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();

@@ -134,7 +134,7 @@ fn build(builder: ClientBuilder) -> Result<Client> {
         .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}")))
 }
 
-fn install_crypto_provider() {
+pub(crate) fn install_crypto_provider() {
     // Only the first call of a process installs the provider; that it is there already is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }

@@ -80,7 +80,8 @@ fn certificates(settings: &RedisSettings) -> Result<Option<TlsCertificates>, (&'
     Ok(any.then_some(TlsCertificates { client_tls, root_cert }))
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<u8>, String> {
+/// The certificates of a file, as they stand there (PEM).
+pub(crate) fn read_certificates(path: &Path) -> Result<Vec<u8>, String> {
     let text = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"))?;
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match certificates {

@@ -1,16 +1,31 @@
 //! Task stores: the backend's view of a task, status in and status out.
 
+mod mysql;
 mod redis;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::mysql::MysqlStore;
 pub use self::redis::RedisStore;
 use crate::config::{Config, StoreKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::redis_client;
+
+/// How long to wait between two tries to reach the store at start.
+const GREET_PAUSE: Duration = Duration::from_secs(5);
+
+/// What a look at a store has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Which server, and where it is.
+    pub place: String,
+    /// What an operator should mend, a sentence each.
+    pub warnings: Vec<String>,
+}
 
 /// What the store knows of a task.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -53,6 +68,29 @@ impl FinalStatus {
 pub fn open(config: &Config) -> Result<Arc<dyn TaskStore>> {
     match config.store.kind {
         StoreKind::Redis => Ok(Arc::new(RedisStore::new(redis_client::commands(&config.redis)?))),
+        StoreKind::Mysql => Ok(Arc::new(MysqlStore::new(&config.store.mysql)?)),
+    }
+}
+
+/// Says once whether the store can be used; goes on until it can. For the start of a daemon, which
+/// does not wait for its store: jobs wait at the gate.
+pub async fn greet(store: Arc<dyn TaskStore>) {
+    let mut told = false;
+    loop {
+        match store.examine().await {
+            Ok(Findings { place, warnings }) => {
+                tracing::info!("the task store can be used: {place}");
+                for warning in warnings {
+                    tracing::warn!("{warning}");
+                }
+                return;
+            }
+            Err(failure) if !std::mem::replace(&mut told, true) => {
+                tracing::error!(kind = failure.kind.name(), "{failure}; trying until it can be used");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(GREET_PAUSE).await;
     }
 }
 
@@ -74,7 +112,7 @@ pub trait TaskStore: Send + Sync {
     async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>>;
 
     /// Writes the end of a task, with `error_log` (JSON) when it failed. A task that does not exist
-    /// is not created.
+    /// is not created, and one that is `completed` does not become `failed`.
     async fn finish(&self, task_id: TaskId, status: FinalStatus, error_log: Option<&str>) -> Result<()>;
 
     /// Writes `enrolled`, creating the task where the store keeps its own. A task that is `completed`
@@ -84,4 +122,9 @@ pub trait TaskStore: Send + Sync {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<()>;
+
+    /// Whether everything that is asked of it can be had. Changes nothing.
+    async fn examine(&self) -> Result<Findings> {
+        self.ping().await.map(|()| Findings::default())
+    }
 }

@@ -3,7 +3,7 @@
 use ::redis::{RedisError, Script};
 use async_trait::async_trait;
 
-use super::{FinalStatus, TaskRecord, TaskStore, completed, failure_in};
+use super::{FinalStatus, Findings, TaskRecord, TaskStore, completed, failure_in};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::redis_client::Commands;
@@ -11,6 +11,7 @@ use crate::redis_client::Commands;
 /// Writes the end of a task that exists. `error_log` goes when there is none.
 const FINISH: &str = "
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if ARGV[1] == 'failed' and redis.call('HGET', KEYS[1], 'status') == 'completed' then return 0 end
 redis.call('HDEL', KEYS[1], 'error_log')
 redis.call('HSET', KEYS[1], 'status', ARGV[1], 'updated_at', ARGV[2])
 if ARGV[3] then redis.call('HSET', KEYS[1], 'error_log', ARGV[3]) end
@@ -97,6 +98,10 @@ impl TaskStore for RedisStore {
             1 => Ok(()),
             _ => Err(completed(spec.task_id)),
         }
+    }
+
+    async fn examine(&self) -> Result<Findings> {
+        self.ping().await.map(|()| Findings { place: "hashes hauld:task:<id> in Redis".into(), ..Findings::default() })
     }
 
     async fn ping(&self) -> Result<()> {

@@ -11,6 +11,7 @@ mod pool;
 mod recovery;
 mod settle;
 mod store;
+mod table;
 mod take;
 mod verdicts;
 mod world;

@@ -6,6 +6,7 @@
 //! may be called from any test; those that wait panic with a sentence when their limit is over.
 //!
 //! * [`redis`]: a redis-server of the test's own, which can be killed, paused and restarted
+//! * [`mariadb`]: a MariaDB server with the backend's table of tasks
 //! * [`sentinel`], [`cluster`]: several of them that belong together
 //! * [`origin`]: an HTTP/1.1 server with faults, holds and a record of every request
 //! * [`media`]: HLS streams made with ffmpeg, and what a decoder makes of a file
@@ -24,6 +25,7 @@ pub mod certificates;
 pub mod clapper;
 pub mod cluster;
 pub mod daemon;
+pub mod mariadb;
 pub mod media;
 pub mod origin;
 pub mod port;
@@ -38,6 +40,7 @@ pub mod wait;
 pub use backend::Backend;
 pub use catalog::{Catalog, Lecture, Manifest};
 pub use daemon::{Daemon, hauld};
+pub use mariadb::MariaDb;
 pub use media::Stream;
 pub use origin::{Fault, Origin, Reply};
 pub use proxy::Proxy;
