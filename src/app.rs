@@ -10,22 +10,24 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{Admin, redis_ping};
-use crate::config::Config;
+use crate::config::{Config, HookSettings};
 use crate::delivery::FolderDelivery;
 use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::Engine;
-use crate::hook::Hook;
+use crate::hook::{Credentials, Hook};
 use crate::http::{self, Cookies};
 use crate::media::{CourseDownload, StreamDownload};
 use crate::metrics::Metrics;
-use crate::queue::{Producer, Queue};
-use crate::redis_client;
+use crate::orders::Orders;
+use crate::queue::Queue;
+use crate::redis_client::{self, Commands};
 use crate::remux::Remux;
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
-use crate::serve::serve;
+use crate::serve::{serve, serve_at_most};
 use crate::store::{self, TaskStore};
+use crate::tasks::Tasks;
 use crate::worker::{self, Pipeline};
 
 /// How long to wait between two tries to reach Redis at start.
@@ -68,16 +70,10 @@ pub async fn run(config: Config) -> Result<()> {
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
 
     let hook = match config.hook.listen {
-        Some(address) => {
-            let listener = bind("hook.listen", address).await?;
-            let producer = Producer::new(connection, config.queue.list.clone());
-            let enrollment = EnrollmentClient::new(&config.enrollment, &config.http)?;
-            let hook = Hook::new(store, producer, enrollment, &config.hook, metrics.clone());
-            let server = tokio::spawn(serve(listener, Hook::router(hook.clone()), stop.clone()));
-            Some((hook, server))
-        }
+        Some(address) => Some(start_hook(&config, address, connection, store, &metrics, &stop).await?),
         None => None,
     };
+    let reloads = reload_on_hangup(config.hook.clone(), hook.as_ref().map(|hook| hook.hook.clone()))?;
 
     started.cancel();
     let watchdog = notify_ready(&queue, &config);
@@ -93,13 +89,17 @@ pub async fn run(config: Config) -> Result<()> {
 
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
-    if let Some((hook, server)) = hook {
+    if let Some(RunningHook { hook, orders, server, working }) = hook {
         join("hook", server).await;
+        // It ends with the stop.
+        let _ = working.await;
         // Orders go on without their caller.
-        if tokio::time::timeout(HOOK_LIMIT, hook.drain()).await.is_err() {
-            tracing::warn!("orders were still under way in the hook; their tasks can be ordered again");
+        let drained = async { tokio::join!(hook.drain(), orders.drain()) };
+        if tokio::time::timeout(HOOK_LIMIT, drained).await.is_err() {
+            tracing::info!("orders are still under way: another instance, or the next start, goes on with them");
         }
     }
+    reloads.abort();
     end.cancel();
     if let Some(admin) = admin {
         join("admin", admin).await;
@@ -109,6 +109,77 @@ pub async fn run(config: Config) -> Result<()> {
     greeting.abort();
     tracing::info!("the daemon has ended");
     worked
+}
+
+/// The hook and what works behind it.
+struct RunningHook {
+    hook: Arc<Hook>,
+    orders: Arc<Orders>,
+    server: JoinHandle<std::io::Result<()>>,
+    working: JoinHandle<()>,
+}
+
+async fn start_hook(
+    config: &Config,
+    address: SocketAddr,
+    commands: Commands,
+    store: Arc<dyn TaskStore>,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<RunningHook> {
+    let settings = &config.hook;
+    let credentials = Credentials::read(settings);
+    let credentials = credentials.map_err(|reason| Failure::new(FailureKind::Internal, reason))?;
+    if !settings.authenticates() {
+        tracing::warn!(%address, "the hook asks nobody who it is: every user of this host can order");
+    }
+    let enrollment = EnrollmentClient::new(&config.enrollment, &config.http, metrics.clone())?;
+    let tasks = Tasks::new(store.clone(), commands.clone(), &config.queue.list);
+    let orders = Orders::open(
+        commands.clone(),
+        &config.queue.list,
+        settings.keep_orders,
+        config.staging.directory.join(".orders"),
+        enrollment.clone(),
+        store,
+        metrics.clone(),
+    )
+    .await?;
+    let hook = Hook::new(
+        orders.clone(),
+        tasks,
+        enrollment,
+        credentials,
+        commands,
+        &config.queue.list,
+        settings,
+        metrics.clone(),
+        stop.clone(),
+    );
+    let listener = bind("hook.listen", address).await?;
+    let router = Hook::router(hook.clone());
+    let server = tokio::spawn(serve_at_most(settings.max_connections, listener, router, stop.clone()));
+    let working = tokio::spawn(orders.clone().keep_working(stop.clone()));
+    Ok(RunningHook { hook, orders, server, working })
+}
+
+/// SIGHUP: tokens and secrets are read again. What cannot be read leaves the old ones.
+fn reload_on_hangup(settings: HookSettings, hook: Option<Arc<Hook>>) -> Result<JoinHandle<()>> {
+    let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
+    let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+    Ok(tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let Some(hook) = &hook else { continue };
+            match Credentials::read(&settings) {
+                Ok(credentials) => {
+                    let (tokens, secrets) = credentials.len();
+                    hook.use_credentials(credentials);
+                    tracing::info!(tokens, secrets, "the hook's tokens and secrets were read again");
+                }
+                Err(reason) => tracing::error!("the hook's tokens and secrets stay as they were: {reason}"),
+            }
+        }
+    }))
 }
 
 async fn build_pipeline(

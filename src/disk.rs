@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::{File, TryLockError};
-use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -51,6 +51,39 @@ pub async fn publish(part: &Path, destination: &Path) -> Result<()> {
         })
     })
     .await
+}
+
+/// Writes a small file that nobody else may read: whole under its name, and there after a power loss.
+/// Makes the directory when it is missing. Blocks its thread.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`.
+pub fn write_private(directory: &Path, name: &str, content: &[u8]) -> Result<()> {
+    let path = directory.join(name);
+    let part = beside(&path, ".part");
+    let write = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        std::fs::rename(&part, &path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|error| Failure::disk(format_args!("writing {}", path.display()), error))
+}
+
+/// The names in a directory that end in `.json`; none when there is no directory. Blocks its thread.
+///
+/// # Errors
+/// `disk_failed`.
+pub fn json_files(directory: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Failure::disk(format_args!("reading {}", directory.display()), error)),
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.filter(|name| name.ends_with(".json")).collect())
 }
 
 /// Removes a file that may be missing.

@@ -8,12 +8,14 @@ use reqwest::{Client, Response, StatusCode};
 use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::config::{EnrollmentSettings, HttpSettings};
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Failure, FailureKind, JobPolicy, Result};
 use crate::http::{self, Cookies, shown};
+use crate::metrics::{Metrics, OutcomeLabel};
 
 /// Largest answer that is read; real ones have some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -58,6 +60,7 @@ pub struct EnrollmentClient {
     cookies: Arc<Cookies>,
     timeout: Duration,
     slots: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Serialize)]
@@ -73,10 +76,14 @@ impl EnrollmentClient {
     ///
     /// # Errors
     /// When no endpoint is set, the cookies file cannot be read, or the token is no header value.
-    pub fn new(settings: &EnrollmentSettings, http: &HttpSettings) -> Result<EnrollmentClient> {
+    pub fn new(settings: &EnrollmentSettings, http: &HttpSettings, metrics: Arc<Metrics>) -> Result<EnrollmentClient> {
         let Some(endpoint) = settings.endpoint.clone() else {
             return Err(unavailable("enrollment.endpoint is not set"));
         };
+        // Both there from the start, so that a rate can be computed over the first failure.
+        for outcome in ["enrolled", "failed"] {
+            metrics.enrollments.get_or_create_owned(&OutcomeLabel { outcome });
+        }
         let authorization = settings.token.as_ref().map(|token| {
             let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
                 .map_err(|_| unavailable("enrollment.token holds characters that no HTTP header can hold"))?;
@@ -90,44 +97,75 @@ impl EnrollmentClient {
             cookies: Arc::new(settings.cookies_file.as_deref().map(Cookies::load).transpose()?.unwrap_or_default()),
             timeout: settings.timeout,
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            metrics,
         })
     }
 
     /// Enrolls `email` in the course at `url`. Waits for one of `enrollment.concurrency` slots; the
-    /// limit of time counts from then on.
+    /// limit of time counts from then on, for all tries together: what may pass by itself is tried
+    /// again, with growing pauses, which take no slot. `key` is sent as `Idempotency-Key`.
     ///
     /// # Errors
     /// `enrollment_unavailable` when the service did not answer in time or answered nonsense: the
     /// customer may be enrolled all the same. `enrollment_refused` when it refused the call.
-    pub async fn enroll(&self, email: &str, url: &Url, order_id: Option<u64>) -> Result<EnrollmentResult> {
-        let _slot = self.slots.acquire().await.map_err(|_| unavailable("the client is closed"))?;
-        let answer = tokio::time::timeout(self.timeout, async {
-            let response = self.send(&Call { email, urls: [url.as_str()], order_id }).await?;
-            read_answer(response).await
-        });
-        let answer = answer.await.unwrap_or_else(|_| {
-            Err(unavailable(format!("{}: no answer within {} s", shown(&self.endpoint), self.timeout.as_secs_f64())))
-        });
-        answer.map_err(|failure| failure.at("enrollment service"))
+    pub async fn enroll(
+        &self,
+        email: &str,
+        url: &Url,
+        order_id: Option<u64>,
+        key: Option<&str>,
+    ) -> Result<EnrollmentResult> {
+        let call = Call { email, urls: [url.as_str()], order_id };
+        let result = self.call_until_the_limit(&call, key).await.map_err(|failure| failure.at("enrollment service"));
+        let enrolled = result.as_ref().is_ok_and(|result| result.enrolled);
+        let outcome = if enrolled { "enrolled" } else { "failed" };
+        self.metrics.enrollments.get_or_create(&OutcomeLabel { outcome }).inc();
+        result
     }
 
-    /// One POST. A call that never got a connection is tried once more: nothing of it was sent.
-    async fn send(&self, call: &Call<'_>) -> Result<Response> {
-        let request = || {
-            let mut request = self.client.post(self.endpoint.clone()).json(call);
-            if let Some(value) = &self.authorization {
-                request = request.header(AUTHORIZATION, value.clone());
-            }
-            if let Some(value) = self.cookies.header_for(&self.endpoint, jiff::Timestamp::now().as_second()) {
-                request = request.header(COOKIE, value);
-            }
-            request.send()
+    async fn call_until_the_limit(&self, call: &Call<'_>, key: Option<&str>) -> Result<EnrollmentResult> {
+        let mut slot = self.slot().await?;
+        let deadline = Instant::now() + self.timeout;
+        let silent = || {
+            let (endpoint, seconds) = (shown(&self.endpoint), self.timeout.as_secs_f64());
+            unavailable(format!("{endpoint}: no answer within {seconds} s"))
         };
-        let mut sent = request().await;
-        if sent.as_ref().is_err_and(reqwest::Error::is_connect) {
-            sent = request().await;
+        for attempt in 1.. {
+            let answer = timeout_at(deadline, async { read_answer(self.send(call, key).await?).await }).await;
+            let answer = answer.unwrap_or_else(|_| Err(silent()));
+            let Err(failure) = answer else { return answer };
+            let pause = http::pause(attempt, failure.retry_after);
+            if failure.kind.job_policy() != JobPolicy::Retry || Instant::now() + pause >= deadline {
+                return Err(failure);
+            }
+            drop(slot);
+            tokio::time::sleep(pause).await;
+            slot = match timeout_at(deadline, self.slot()).await {
+                Ok(slot) => slot?,
+                Err(_) => return Err(failure),
+            };
         }
-        sent.map_err(|error| unavailable(http::request_failure(&self.endpoint, &error).message))
+        // cannot happen: the loop above has no end
+        Err(silent())
+    }
+
+    async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        self.slots.acquire().await.map_err(|_| unavailable("the client is closed"))
+    }
+
+    /// One POST.
+    async fn send(&self, call: &Call<'_>, key: Option<&str>) -> Result<Response> {
+        let mut request = self.client.post(self.endpoint.clone()).json(call);
+        if let Some(key) = key {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(value) = &self.authorization {
+            request = request.header(AUTHORIZATION, value.clone());
+        }
+        if let Some(value) = self.cookies.header_for(&self.endpoint, jiff::Timestamp::now().as_second()) {
+            request = request.header(COOKIE, value);
+        }
+        request.send().await.map_err(|error| unavailable(http::request_failure(&self.endpoint, &error).message))
     }
 }
 

@@ -63,7 +63,7 @@ failure_kinds! {
     MalformedJob = "malformed_job", once, GiveUp;
     /// The RQ job asks for what only a worker of RQ can give (callbacks, webhooks, repeats, rate limits): enqueue it without, or leave it to one.
     ForeignJob = "foreign_job", once, GiveUp;
-    /// Somebody stopped the job with RQ's stop-job command: requeue it when it is wanted after all.
+    /// Somebody cancelled the task, or stopped its job with RQ's stop-job command: requeue it when it is wanted after all.
     JobStopped = "job_stopped", once, GiveUp;
     /// Another element of the same task is running, waits for its next attempt, or was done just now: nothing to do, or push it again with `--force`.
     DuplicateJob = "duplicate_job", once, GiveUp;
@@ -171,10 +171,13 @@ impl FailureKind {
         FailureKind::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 
-    /// Whether it is a verdict of the enrollment gate.
-    pub fn is_of_the_gate(self) -> bool {
+    /// Whether a job that fails so has passed the enrollment gate for certain.
+    pub fn comes_after_the_gate(self) -> bool {
         use FailureKind::*;
-        matches!(self, EnrollmentFailed | EnrollmentTimeout | TaskNotFound | UnexpectedStatus)
+        let anywhere =
+            matches!(self, JobTimeout | WorkerCrashed | Internal | Interrupted | LeaseLost | DiskFull | DiskFailed);
+        // The list is in the order in which a job can meet them.
+        self >= CatalogUnavailable && !anywhere
     }
 
     /// Whether the pause before another attempt at the job grows with every attempt: somebody is
@@ -311,6 +314,17 @@ mod tests {
         assert_eq!(full.kind, FailureKind::DiskFull);
         let broken = Failure::disk("writing x", std::io::Error::from_raw_os_error(5));
         assert_eq!(broken.kind, FailureKind::DiskFailed);
+    }
+
+    #[test]
+    fn only_what_follows_the_gate_proves_that_it_was_passed() {
+        use FailureKind::*;
+        for kind in [EnrollmentFailed, TaskStoreUnavailable, JobStopped, QueueUnavailable, JobTimeout, WorkerCrashed] {
+            assert!(!kind.comes_after_the_gate(), "{kind}");
+        }
+        for kind in [CatalogUnavailable, DrmProtected, ServerError, DeliveryFailed, FinalizeFailed] {
+            assert!(kind.comes_after_the_gate(), "{kind}");
+        }
     }
 
     #[test]

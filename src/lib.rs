@@ -3,7 +3,8 @@
 //!
 //! The rooms, in the order in which a job goes through them:
 //!
-//! * [`hook`]: embedded HTTP: authenticate, read, enroll through [`enroll`], enqueue
+//! * [`hook`]: embedded HTTP: authenticate, read, answer
+//! * [`orders`]: enroll through [`enroll`], then enqueue: kept until every task is at its end
 //! * [`job`]: the queue element and what becomes of it
 //! * [`queue`]: take, lease, settle, recovery: the only room that speaks the list protocol
 //! * [`rq`]: jobs of RQ in the list, and its books about them
@@ -15,6 +16,8 @@
 //! * [`remux`]: .ts to .mp4, with ffmpeg as a [`child`] process
 //! * [`delivery`]: the folder to its destination
 //! * [`report`]: finalize call, progress and status events
+//!
+//! What an operator does with one task is in [`tasks`]: look, requeue, cancel.
 //!
 //! What they all use:
 //!
@@ -44,6 +47,7 @@ pub mod job;
 pub mod logging;
 pub mod media;
 pub mod metrics;
+pub mod orders;
 pub mod progress;
 pub mod queue;
 pub mod redis_client;
@@ -54,4 +58,5 @@ pub mod rq;
 pub mod sandbox;
 pub mod serve;
 pub mod store;
+pub mod tasks;
 pub mod worker;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::ExitCode;
 
-use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue};
+use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue, tasks};
 use hauld::config::{Config, ConfigError, LogFormat, LogSettings};
 use hauld::failure::Result;
 use hauld::{app, logging};
@@ -47,6 +47,8 @@ async fn dispatch(cli: Cli, config: Config) -> ExitCode {
             let length = enqueue::run(&arguments, &config).await;
             length.map(|length| format!("pushed; {length} waiting in {}\n", config.queue.list))
         }
+        Command::Requeue(arguments) => return answer(tasks::requeue(&arguments, &config).await),
+        Command::Cancel(arguments) => return answer(tasks::cancel(&arguments, &config).await),
         Command::Dead(arguments) => return answer(dead::run(&arguments, &config).await),
         Command::Queue(arguments) => return answer(queue::run(&arguments, &config).await),
         Command::Pause(arguments) => queue::pause(&arguments, &config).await,

@@ -121,6 +121,12 @@ metrics! {
     malformed: Counter = "malformed_elements", Counter::default();
     /// Enrollments asked for by the hook, by outcome (enrolled, failed).
     enrollments: Family<OutcomeLabel, Counter> = "enrollments", Family::default();
+    /// Orders that came to the hook, by outcome: accepted, repeated, conflict, journalled (kept on disk), refused (kept nowhere).
+    orders: Family<OutcomeLabel, Counter> = "orders", Family::default();
+    /// Orders that are not at their end, over all instances.
+    orders_open: Gauge = "orders_open", Gauge::default();
+    /// Orders on the disk of this host, waiting for Redis.
+    orders_on_disk: Gauge = "orders_on_disk", Gauge::default();
     /// Requests to the hook, by route and status code.
     hook_requests: Family<RouteLabel, Counter> = "hook_requests", Family::default();
     /// Time that a request to the hook took.

@@ -2,20 +2,28 @@
 //! client which never ends its header holds a connection for ever.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_service::Service;
 
-/// Connections at once; more wait in the listener's backlog.
+/// Where a request came from; every request has it among its extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// Connections at once, unless a server has its own limit; more wait in the listener's backlog.
 const MAX_CONNECTIONS: usize = 256;
 /// Limit for the header of a request, and for silence between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,13 +39,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the listener cannot say its own address, which no working listener does.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
+    serve_at_most(MAX_CONNECTIONS, listener, router, stop).await
+}
+
+/// As [`serve`], with so many connections at once.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_at_most(
+    connections: usize,
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
     let address = listener.local_addr()?;
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
-    let service = TowerToHyperService::new(router);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -45,7 +65,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             // Ended connections are forgotten as they end, not at the next accept.
             Some(_) = connections.join_next() => continue,
         };
-        let (stream, slot) = match accepted {
+        let (stream, peer, slot) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%address, %error, "accepting a connection failed");
@@ -53,7 +73,12 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
                 continue;
             }
         };
-        let connection = builder.serve_connection(TokioIo::new(stream), service.clone());
+        let router = router.clone();
+        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().call(request.map(Body::new))
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             let _slot = slot;
@@ -74,11 +99,11 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
-) -> io::Result<(tokio::net::TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+) -> io::Result<(tokio::net::TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
+    let (stream, peer) = listener.accept().await?;
     stream.set_nodelay(true)?;
-    Ok((stream, slot))
+    Ok((stream, peer, slot))
 }
 
 #[cfg(test)]

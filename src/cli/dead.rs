@@ -168,15 +168,11 @@ async fn make_way(store: &dyn TaskStore, entry: &DeadEntry) -> Result<&'static s
     if record.status != FinalStatus::Failed.name() {
         return Ok("");
     }
-    match FailureKind::named(&entry.envelope.kind) {
-        Some(kind) if kind.is_of_the_gate() => {
-            Ok("  (the task is `failed`: enroll the customer again, or it will be refused)")
-        }
-        _ => {
-            store.enroll(&spec, record.order_id).await?;
-            Ok("  (the task is `enrolled` again)")
-        }
+    if !record.failed_after_enrollment(FailureKind::named(&entry.envelope.kind)) {
+        return Ok("  (the task is `failed`: enroll the customer again, or it will be refused)");
     }
+    store.enroll(&spec, record.order_id).await?;
+    Ok("  (the task is `enrolled` again)")
 }
 
 fn line(entry: &DeadEntry) -> String {

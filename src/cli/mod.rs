@@ -7,6 +7,7 @@ pub mod enqueue;
 pub mod fetch;
 pub mod inspect;
 pub mod queue;
+pub mod tasks;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -65,6 +66,10 @@ pub enum Command {
     Inspect(inspect::InspectArguments),
     /// Pushes one job onto the queue
     Enqueue(enqueue::EnqueueArguments),
+    /// Puts tasks into the queue once more
+    Requeue(tasks::RequeueArguments),
+    /// Stops tasks that wait or run
+    Cancel(tasks::CancelArguments),
     /// Shows and handles jobs that were given up
     Dead(dead::DeadArguments),
     /// Counts every element and finds what does not add up

@@ -4,6 +4,7 @@
 //! compared with it by tests.
 
 mod hls;
+mod hook;
 mod queue;
 mod settings;
 mod source;
@@ -194,11 +195,7 @@ impl Config {
                 ),
                 timeout: seconds(s.integer("report.timeout_seconds", 30, 1..=600, "Limit for the finalize call.")),
             },
-            hook: HookSettings {
-                listen: s.optional_address("hook.listen", "off", "Address of the HTTP hook (127.0.0.1:8300), or off."),
-                token: s.secret("hook.token", None, "File with the bearer token that callers of the hook must send."),
-                max_tasks: s.integer("hook.max_tasks", 500, 1..=10_000, "Most tasks in one order.") as usize,
-            },
+            hook: hook::read(s),
             admin: AdminSettings {
                 listen: s.optional_address(
                     "admin.listen",
@@ -223,9 +220,11 @@ impl Config {
 
     /// Settings that only make sense together.
     fn cross_check(&self, source: &mut Source) {
-        if self.hook.listen.is_some() && self.hook.token.is_none() {
-            source
-                .error("hook.token_file", "is needed when hook.listen is set: the hook accepts nobody without a token");
+        if self.hook.listen.is_some_and(|address| !address.ip().is_loopback()) && !self.hook.authenticates() {
+            source.error(
+                "hook.listen",
+                "is not a loopback address: set hook.token_file, hook.token_files or hook.signing_secret_files too, or everybody gets in",
+            );
         }
         if self.hook.listen.is_some() && self.enrollment.endpoint.is_none() {
             source.error("enrollment.endpoint", "is needed when hook.listen is set: the hook enrolls through it");

@@ -1,6 +1,7 @@
 //! What can be set: one struct for each room. Defaults and limits stand in `read`.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -270,8 +271,25 @@ pub struct ReportSettings {
 #[derive(Debug, Clone)]
 pub struct HookSettings {
     pub listen: Option<SocketAddr>,
+    /// One token; more are in files that are read again on SIGHUP.
     pub token: Option<SecretString>,
+    pub token_files: Vec<PathBuf>,
+    pub signing_secret_files: Vec<PathBuf>,
+    /// Hosts that courses may be on: `example.com`, `*.example.com`; any when there is none.
+    pub allowed_course_hosts: Vec<String>,
     pub max_tasks: usize,
+    /// For each caller.
+    pub max_requests_per_second: NonZeroU32,
+    pub max_connections: usize,
+    /// How long an order that has ended is remembered.
+    pub keep_orders: Duration,
+}
+
+impl HookSettings {
+    /// Whether callers must prove who they are.
+    pub fn authenticates(&self) -> bool {
+        self.token.is_some() || !self.token_files.is_empty() || !self.signing_secret_files.is_empty()
+    }
 }
 
 /// Health and metrics.

@@ -1,58 +1,209 @@
-//! Who gets in, and what is seen of it: bearer token, request id, one log line, metrics.
+//! Who gets in, and what is seen of it: tokens and signatures, limits, request id, one log line,
+//! metrics.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use secrecy::{ExposeSecret, SecretString};
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 use tracing::Instrument;
 
+use super::credentials::Credentials;
 use super::problem::Problem;
-use super::{ENROLL, Hook, ORDERS};
+use super::signature::{self, Signed, WINDOW_SECONDS};
+use super::{Hook, ROUTES, body};
 use crate::metrics::RouteLabel;
+use crate::queue;
+use crate::redis_client::Commands;
+use crate::serve::Peer;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID_BYTES: usize = 128;
+/// Bodies that are read at once of callers who have not proved yet who they are: a signature covers
+/// the body, so it must be read first.
+const UNPROVEN_BODIES: usize = 64;
+/// Failed tries that one address has in a second, and at once.
+const FAILURES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const FAILURES_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
+/// How long a signed request is remembered: as long as its timestamp can be in the window.
+const REMEMBERED: Duration = Duration::from_secs(2 * WINDOW_SECONDS.unsigned_abs());
+/// Signed requests that are remembered in memory; Redis remembers them for all instances.
+const MOST_REMEMBERED: usize = 100_000;
+/// Between two looks for what can be forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
-/// The hook's bearer token, kept as its SHA-256: hashes have one length, so that comparing them
-/// tells nothing about the token's.
-pub(super) struct Token(Option<[u8; 32]>);
+type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
-impl Token {
-    pub fn new(token: Option<&SecretString>) -> Token {
-        Token(token.map(|token| Sha256::digest(token.expose_secret()).into()))
-    }
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct Caller {
+    /// The name of its file; nobody else has it.
+    pub name: String,
+    /// The id that it gave its signed message.
+    pub message_id: Option<String>,
+}
 
-    /// Says why not; the caller of the hook must not hear it.
-    fn admits(&self, headers: &HeaderMap) -> Result<(), &'static str> {
-        let expected = self.0.as_ref().ok_or("hook.token is not set")?;
-        let value = headers.get(header::AUTHORIZATION).ok_or("no Authorization header")?;
-        let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or("not a bearer token")?;
-        if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-            return Err("not a bearer token");
-        }
-        let given: [u8; 32] = Sha256::digest(token.trim_ascii_start()).into();
-        if bool::from(given.ct_eq(expected)) { Ok(()) } else { Err("wrong token") }
+impl Caller {
+    /// What a key of this caller is called: other callers may use the same.
+    pub fn hash(&self, key: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(&self.name);
+        hash.update([0]);
+        hash.update(key);
+        hex::encode(&hash.finalize()[..16])
     }
 }
 
-/// Lets only holders of the token through. Nothing of the body has been read yet.
-pub(super) async fn authenticate(State(hook): State<Arc<Hook>>, request: Request, next: Next) -> Response {
-    match hook.token.admits(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(cause) => {
-            tracing::warn!(cause, "a request to the hook was turned away");
-            Problem::unauthorized().into_response()
+/// What decides.
+pub(super) struct Access {
+    credentials: RwLock<Arc<Credentials>>,
+    commands: Commands,
+    /// What the keys of signed requests begin with.
+    seen_prefix: String,
+    seen: Mutex<HashMap<String, Instant>>,
+    requests: Limiter<String>,
+    failures: Limiter<IpAddr>,
+    forgotten: Mutex<Instant>,
+    unproven: Semaphore,
+}
+
+impl Access {
+    pub fn new(credentials: Credentials, commands: Commands, list: &str, max_requests: NonZeroU32) -> Access {
+        Access {
+            credentials: RwLock::new(Arc::new(credentials)),
+            commands,
+            seen_prefix: format!("{}hook_seen:", queue::key_prefix(list)),
+            seen: Mutex::default(),
+            requests: RateLimiter::hashmap(Quota::per_second(max_requests)),
+            failures: RateLimiter::hashmap(Quota::per_second(FAILURES_PER_SECOND).allow_burst(FAILURES_AT_ONCE)),
+            forgotten: Mutex::new(Instant::now()),
+            unproven: Semaphore::new(UNPROVEN_BODIES),
         }
     }
+
+    pub fn replace(&self, credentials: Credentials) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
+    }
+
+    fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who it is, with the request as it can be read further.
+    async fn admit(&self, request: Request) -> Result<(Caller, Request), Problem> {
+        let credentials = self.credentials();
+        let headers = request.headers();
+        if headers.contains_key(header::AUTHORIZATION) {
+            let name = bearer(&credentials, headers).map_err(turned_away)?;
+            let caller = Caller { name, message_id: None };
+            return Ok((caller, request));
+        }
+        if signature::is_there(headers) {
+            // The semaphore is never closed.
+            let _permit = self.unproven.acquire().await.map_err(|_| Problem::internal())?;
+            let (parts, bytes) = body::collect(request).await?;
+            let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+            let now = jiff::Timestamp::now().as_second();
+            let signed = signature::check(&credentials, &parts.headers, target, &bytes, now).map_err(turned_away)?;
+            if !self.is_first(&signed).await {
+                return Err(Problem::replayed());
+            }
+            let caller = Caller { name: signed.caller, message_id: signed.message_id };
+            return Ok((caller, Request::from_parts(parts, Body::from(bytes))));
+        }
+        if credentials.are_none() {
+            // Only on a loopback address: the configuration is refused otherwise.
+            return Ok((Caller { name: "anybody".into(), message_id: None }, request));
+        }
+        Err(turned_away("neither a token nor a signature"))
+    }
+
+    /// Whether the signed request has not been seen before, here or by another instance.
+    async fn is_first(&self, signed: &Signed) -> bool {
+        {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.len() >= MOST_REMEMBERED {
+                seen.retain(|_, at| at.elapsed() < REMEMBERED);
+            }
+            if seen.len() >= MOST_REMEMBERED || seen.insert(signed.fingerprint.clone(), Instant::now()).is_some() {
+                return false;
+            }
+        }
+        let key = format!("{}{}", self.seen_prefix, signed.fingerprint);
+        let mut set = redis::cmd("SET");
+        set.arg(key).arg(1).arg("NX").arg("EX").arg(REMEMBERED.as_secs());
+        let answer: Result<Option<String>, _> = set.query_async(&mut self.commands.clone()).await;
+        // While Redis is away this instance alone remembers.
+        !matches!(answer, Ok(None))
+    }
+
+    /// Forgets callers that have been quiet.
+    fn forget_the_quiet(&self) {
+        let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
+        if forgotten.elapsed() > FORGET_EVERY {
+            *forgotten = Instant::now();
+            self.requests.retain_recent();
+            self.failures.retain_recent();
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, at| at.elapsed() < REMEMBERED);
+        }
+    }
+}
+
+/// Whose token is in the header. Says why not.
+fn bearer(credentials: &Credentials, headers: &HeaderMap) -> Result<String, &'static str> {
+    let value = headers.get(header::AUTHORIZATION).ok_or("no Authorization header")?;
+    let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or("not a bearer token")?;
+    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
+        return Err("not a bearer token");
+    }
+    credentials.holder(token.trim_ascii_start()).map(str::to_owned).ok_or("wrong token")
+}
+
+/// The cause is for the log only.
+fn turned_away(cause: &'static str) -> Problem {
+    tracing::warn!(cause, "a request to the hook was turned away");
+    Problem::unauthorized()
+}
+
+/// Lets only those through who prove who they are, and not too many at once.
+pub(super) async fn authenticate(State(hook): State<Arc<Hook>>, request: Request, next: Next) -> Response {
+    let access = &hook.access;
+    access.forget_the_quiet();
+    let address = request.extensions().get::<Peer>().map(|Peer(peer)| peer.ip());
+    let address = address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)).ip());
+    let (caller, mut request) = match access.admit(request).await {
+        Ok(admitted) => admitted,
+        Err(problem) if problem.is_unauthorized() => {
+            let allowed = access.failures.check_key(&address);
+            let wait = allowed.map_err(|until| until.wait_time_from(DefaultClock::default().now()));
+            return wait.map_or_else(too_many, |()| problem).into_response();
+        }
+        Err(problem) => return problem.into_response(),
+    };
+    if let Err(until) = access.requests.check_key(&caller.name) {
+        return too_many(until.wait_time_from(DefaultClock::default().now())).into_response();
+    }
+    tracing::Span::current().record("caller", &caller.name);
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn too_many(wait: Duration) -> Problem {
+    Problem::too_many_requests(wait.as_secs() + 1)
 }
 
 /// Gives each request an id, which is in its answer and in every log line of it, and counts it.
@@ -62,7 +213,8 @@ pub(super) async fn observe(State(hook): State<Arc<Hook>>, request: Request, nex
     let method = request.method().clone();
     let route = route(request.extensions().get::<MatchedPath>());
     // An error's span: at log level warn, too, the lines of a request have its id.
-    let span = tracing::error_span!("hook", request_id = id.to_str().unwrap_or_default());
+    let request_id = id.to_str().unwrap_or_default();
+    let span = tracing::error_span!("hook", request_id, caller = tracing::field::Empty);
     async {
         let mut response = next.run(request).await;
         let (code, elapsed) = (response.status().as_u16(), begin.elapsed().as_secs_f64());
@@ -79,7 +231,7 @@ pub(super) async fn observe(State(hook): State<Arc<Hook>>, request: Request, nex
 
 /// The pattern that matched: paths of strangers do not become label values.
 fn route(matched: Option<&MatchedPath>) -> &'static str {
-    let known = [ENROLL, ORDERS].into_iter().find(|known| matched.is_some_and(|path| path.as_str() == *known));
+    let known = ROUTES.into_iter().find(|known| matched.is_some_and(|path| path.as_str() == *known));
     known.unwrap_or("other")
 }
 
@@ -102,20 +254,25 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use secrecy::SecretString;
 
-    fn admits(token: Option<&str>, authorization: Option<&str>) -> Result<(), &'static str> {
+    use super::*;
+    use crate::config::Config;
+
+    fn admits(authorization: Option<&str>) -> Result<String, &'static str> {
         let mut headers = HeaderMap::new();
         if let Some(authorization) = authorization {
             headers.insert(header::AUTHORIZATION, authorization.parse().unwrap());
         }
-        Token::new(token.map(SecretString::from).as_ref()).admits(&headers)
+        let mut settings = Config::load(None, Default::default(), Default::default()).unwrap().hook;
+        settings.token = Some(SecretString::from("s3cret"));
+        bearer(&Credentials::read(&settings).unwrap(), &headers)
     }
 
     #[test]
     fn only_the_whole_token_opens() {
-        assert_eq!(admits(Some("s3cret"), Some("Bearer s3cret")), Ok(()));
-        assert_eq!(admits(Some("s3cret"), Some("bearer  s3cret")), Ok(()));
+        assert_eq!(admits(Some("Bearer s3cret")), Ok("token".into()));
+        assert_eq!(admits(Some("bearer  s3cret")), Ok("token".into()));
         for wrong in [
             "Bearer s3cre",
             "Bearer s3cret ",
@@ -126,10 +283,9 @@ mod tests {
             "Basic s3cret",
             "",
         ] {
-            assert!(admits(Some("s3cret"), Some(wrong)).is_err(), "{wrong}");
+            assert!(admits(Some(wrong)).is_err(), "{wrong}");
         }
-        assert!(admits(Some("s3cret"), None).is_err());
-        assert!(admits(None, Some("Bearer ")).is_err());
+        assert!(admits(None).is_err());
     }
 
     #[test]

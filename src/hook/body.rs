@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::Value;
@@ -20,25 +21,27 @@ pub(super) async fn read(request: Request) -> Result<Value, Problem> {
     if !is_json(request.headers()) {
         return Err(Problem::media_type_unsupported());
     }
-    let declared = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
-        return Err(Problem::body_too_large(MAX_BODY_BYTES));
-    }
-    let body = tokio::time::timeout(BODY_TIMEOUT, collect(request)).await;
-    let body = body.map_err(|_| Problem::timed_out(BODY_TIMEOUT.as_secs()))??;
+    let (_, body) = collect(request).await?;
     serde_json::from_slice(&body).map_err(|error| {
         let detail = format!("is not JSON: {error}");
         Problem::body_invalid(vec![FieldError { pointer: String::new(), detail }])
     })
 }
 
-async fn collect(request: Request) -> Result<Bytes, Problem> {
-    let collected = Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await;
+/// Reads the whole body.
+pub(super) async fn collect(request: Request) -> Result<(Parts, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+        return Err(Problem::body_too_large(MAX_BODY_BYTES));
+    }
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
+    let collected = collected.map_err(|_| Problem::timed_out(BODY_TIMEOUT.as_secs()))?;
     let problem = |error: Box<dyn std::error::Error + Send + Sync>| match error.is::<LengthLimitError>() {
         true => Problem::body_too_large(MAX_BODY_BYTES),
         false => Problem::body_truncated(),
     };
-    collected.map(|body| body.to_bytes()).map_err(problem)
+    Ok((parts, collected.map_err(problem)?.to_bytes()))
 }
 
 /// `application/json` or a format built on it (RFC 6839 §3.1), with any parameters.

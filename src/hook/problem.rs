@@ -4,6 +4,11 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
+use crate::failure::Failure;
+
+/// When a caller may come again while Redis is away, in seconds.
+const UNAVAILABLE_RETRY: u64 = 5;
+
 /// One error answer.
 #[derive(Debug)]
 pub(super) struct Problem {
@@ -13,6 +18,8 @@ pub(super) struct Problem {
     title: &'static str,
     detail: String,
     errors: Vec<FieldError>,
+    /// `Retry-After` in seconds.
+    retry_after: Option<u64>,
 }
 
 /// One thing that is wrong with a body.
@@ -25,7 +32,7 @@ pub(super) struct FieldError {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, kind, title, detail: detail.into(), errors: Vec::new() }
+        Problem { status, kind, title, detail: detail.into(), errors: Vec::new(), retry_after: None }
     }
 
     /// 400: every error of the body at once.
@@ -40,15 +47,74 @@ impl Problem {
         Problem::new(StatusCode::BAD_REQUEST, "body_truncated", title, "The connection broke off within the body.")
     }
 
+    /// 400.
+    pub fn query_invalid(name: &str, detail: impl std::fmt::Display) -> Problem {
+        let (kind, title) = ("query_invalid", "A query parameter is not valid");
+        Problem::new(StatusCode::BAD_REQUEST, kind, title, format!("{name} {detail}"))
+    }
+
+    /// 400.
+    pub fn header_invalid(name: &str, detail: &str) -> Problem {
+        let (kind, title) = ("header_invalid", "A header is not valid");
+        Problem::new(StatusCode::BAD_REQUEST, kind, title, format!("{name} {detail}"))
+    }
+
     /// 401: one text for every cause.
     pub fn unauthorized() -> Problem {
-        let detail = "Send the hook's token as \"Authorization: Bearer <token>\".";
+        let detail = "Send a token as \"Authorization: Bearer <token>\", or sign the request.";
         Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authorized", detail)
     }
 
+    /// Whether it is [`Problem::unauthorized`].
+    pub fn is_unauthorized(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// 404.
-    pub fn not_found() -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, "not_found", "No such resource", "There is nothing at this path.")
+    pub fn not_found(detail: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, "not_found", "No such resource", detail)
+    }
+
+    /// 409: the name of the failure says why.
+    pub fn conflict(failure: &Failure) -> Problem {
+        let title = "Not done";
+        Problem::new(StatusCode::CONFLICT, failure.kind.name(), title, failure.message.clone())
+    }
+
+    /// 409: the order that came first stands.
+    pub fn order_conflict(order_id: u64) -> Problem {
+        let detail =
+            format!("Order {order_id} came before with other tasks; that one stands, and this one is not taken in.");
+        Problem::new(StatusCode::CONFLICT, "order_conflict", "The order is known with other tasks", detail)
+    }
+
+    /// 409: what it asked for was done when it came first.
+    pub fn replayed() -> Problem {
+        let detail =
+            "This very signed request came before and was answered; what it asked for stands. Sign anew to ask again.";
+        Problem::new(StatusCode::CONFLICT, "request_replayed", "The request came before", detail)
+    }
+
+    /// 422: the order that came first under the key stands.
+    pub fn key_conflict() -> Problem {
+        let detail =
+            "This Idempotency-Key came before with another order; that one stands, and this one is not taken in.";
+        let (kind, title) = ("idempotency_key_reused", "The key is known with another order");
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, kind, title, detail)
+    }
+
+    /// 429.
+    pub fn too_many_requests(seconds: u64) -> Problem {
+        let (kind, title) = ("too_many_requests", "Too many requests");
+        let detail = format!("Come again in {seconds} s.");
+        Problem { retry_after: Some(seconds), ..Problem::new(StatusCode::TOO_MANY_REQUESTS, kind, title, detail) }
+    }
+
+    /// 503, with the name of the failure.
+    pub fn unavailable(failure: &Failure) -> Problem {
+        let (kind, title) = (failure.kind.name(), "Not possible now");
+        let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, title, failure.message.clone());
+        Problem { retry_after: Some(UNAVAILABLE_RETRY), ..problem }
     }
 
     /// 405; the router adds `Allow`.
@@ -100,6 +166,9 @@ impl IntoResponse for Problem {
         }
         let content_type = [(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"))];
         let mut response = (self.status, content_type, body.to_string()).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

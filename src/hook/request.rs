@@ -9,17 +9,10 @@ use url::Url;
 
 use super::problem::{FieldError, Problem};
 use crate::job::{JobSpec, TaskId};
+use crate::orders::Order;
 
 /// Longest address (RFC 5321 §4.5.3.1: 64 + 1 + 255).
 const MAX_EMAIL_BYTES: usize = 320;
-
-/// Enroll, then enqueue.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Order {
-    pub order_id: u64,
-    /// At least one; no task twice.
-    pub tasks: Vec<JobSpec>,
-}
 
 /// Enroll only.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +24,9 @@ pub(super) struct Enrollment {
 }
 
 /// Reads the body of `POST /api/v1/orders`.
-pub(super) fn order(body: &Value, max_tasks: usize) -> Result<Order, Problem> {
-    let mut reader = Reader::default();
+/// `hosts`: those that a course may be on; any when there is none.
+pub(super) fn order(body: &Value, max_tasks: usize, hosts: &[String]) -> Result<Order, Problem> {
+    let mut reader = Reader { hosts, errors: Vec::new() };
     let fields = reader.object(body, "");
     let order_id = reader.required(fields, "/orderId").and_then(|value| reader.number(value, "/orderId"));
     let mut tasks = Vec::new();
@@ -57,8 +51,9 @@ pub(super) fn order(body: &Value, max_tasks: usize) -> Result<Order, Problem> {
 }
 
 /// Reads the body of `POST /api/v1/enroll`.
-pub(super) fn enrollment(body: &Value, max_urls: usize) -> Result<Enrollment, Problem> {
-    let mut reader = Reader::default();
+/// `hosts`: as [`order`].
+pub(super) fn enrollment(body: &Value, max_urls: usize, hosts: &[String]) -> Result<Enrollment, Problem> {
+    let mut reader = Reader { hosts, errors: Vec::new() };
     let fields = reader.object(body, "");
     let email = reader.required(fields, "/email").and_then(|value| reader.email(value, "/email"));
     let mut urls = Vec::new();
@@ -71,12 +66,12 @@ pub(super) fn enrollment(body: &Value, max_urls: usize) -> Result<Enrollment, Pr
 }
 
 /// Collects what is wrong. Each method says it itself and returns nothing then.
-#[derive(Default)]
-struct Reader {
+struct Reader<'a> {
+    hosts: &'a [String],
     errors: Vec<FieldError>,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn wrong(&mut self, pointer: &str, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: pointer.to_owned(), detail: detail.into() });
     }
@@ -135,7 +130,12 @@ impl Reader {
             self.wrong(pointer, "is not a text");
             return None;
         };
-        crate::http::parse_url(text).map_err(|failure| self.wrong(pointer, failure.message)).ok()
+        let url = crate::http::parse_url(text).map_err(|failure| self.wrong(pointer, failure.message)).ok()?;
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|allowed| is_host(allowed, &url)) {
+            self.wrong(pointer, format!("{} is on a host that is not allowed", crate::http::shown(&url)));
+            return None;
+        }
+        Some(url)
     }
 
     fn end<T>(self, read: Option<T>) -> Result<T, Problem> {
@@ -143,6 +143,15 @@ impl Reader {
             Some(read) if self.errors.is_empty() => Ok(read),
             _ => Err(Problem::body_invalid(self.errors)),
         }
+    }
+}
+
+/// `example.com` is that host, `*.example.com` every one below it.
+fn is_host(allowed: &str, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    match allowed.strip_prefix('*') {
+        Some(suffix) => host.len() > suffix.len() && host.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase()),
+        None => host.eq_ignore_ascii_case(allowed),
     }
 }
 
@@ -168,7 +177,7 @@ mod tests {
             {"taskId": "43", "email": " user@example.com ", "courseUrl": "https://learn.example.com/course/intro/", "y": {}},
             {"taskId": 44, "email": "a@b", "courseUrl": "http://h/c"},
         ]});
-        let order = order(&body, 2).unwrap();
+        let order = order(&body, 2, &[]).unwrap();
         assert_eq!((order.order_id, order.tasks.len()), (41, 2));
         assert_eq!(order.tasks[0].task_id.get(), 43);
         assert_eq!(order.tasks[0].email, "user@example.com");
@@ -184,7 +193,7 @@ mod tests {
             {"taskId": 3, "email": "a@b", "courseUrl": "http://h/"},
             {},
         ]});
-        let errors = errors(order(&body, 5).unwrap_err()).await;
+        let errors = errors(order(&body, 5, &[]).unwrap_err()).await;
         let pointers: Vec<&str> = errors.iter().map(|(pointer, _)| pointer.as_str()).collect();
         assert_eq!(
             pointers,
@@ -214,7 +223,7 @@ mod tests {
             (json!({"orderId": 1, "tasks": [1, 2, 3]}), "/tasks"),
             (json!({"orderId": 1}), "/tasks"),
         ] {
-            let errors = errors(order(&body, 2).unwrap_err()).await;
+            let errors = errors(order(&body, 2, &[]).unwrap_err()).await;
             assert_eq!(errors.len(), 1, "{body}: {errors:?}");
             assert_eq!(errors[0].0, pointer, "{body}");
         }
@@ -223,12 +232,33 @@ mod tests {
     #[tokio::test]
     async fn an_enrollment_is_read_and_its_errors_told() {
         let body = json!({"email": "a@b", "urls": ["http://h/1", "http://h/2"], "orderId": null});
-        let read = enrollment(&body, 2).unwrap();
+        let read = enrollment(&body, 2, &[]).unwrap();
         assert_eq!((read.email.as_str(), read.urls.len(), read.order_id), ("a@b", 2, None));
         let body = json!({"email": "@", "urls": ["http://u:p4ss@h/", "x"], "orderId": -1});
-        let errors = errors(enrollment(&body, 2).unwrap_err()).await;
+        let errors = errors(enrollment(&body, 2, &[]).unwrap_err()).await;
         let pointers: Vec<&str> = errors.iter().map(|(pointer, _)| pointer.as_str()).collect();
         assert_eq!(pointers, ["/email", "/urls/0", "/urls/1", "/orderId"]);
         assert!(!errors[1].1.contains("p4ss"), "{errors:?}");
+    }
+
+    #[tokio::test]
+    async fn courses_are_only_on_hosts_that_are_allowed() {
+        let hosts = ["learn.example.com".to_owned(), "*.courses.example".to_owned()];
+        let order_of = |url: &str| json!({"orderId": 1, "tasks": [{"taskId": 1, "email": "a@b", "courseUrl": url}]});
+        for good in ["https://learn.example.com/c", "http://LEARN.example.com:81/c", "https://a.b.courses.example/"] {
+            assert!(order(&order_of(good), 1, &hosts).is_ok(), "{good}");
+        }
+        for bad in [
+            "https://example.com/",
+            "https://xlearn.example.com/",
+            "https://learn.example.com.evil/",
+            "https://courses.example/",
+            "https://xcourses.example/",
+            "http://127.0.0.1/",
+            "http://[::1]/",
+        ] {
+            let errors = errors(order(&order_of(bad), 1, &hosts).unwrap_err()).await;
+            assert_eq!(errors[0].0, "/tasks/0/courseUrl", "{bad}");
+        }
     }
 }

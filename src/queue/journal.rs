@@ -5,10 +5,8 @@
 //! secret, but it names a customer: nobody else may read it.
 
 use std::collections::BTreeSet;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
@@ -20,7 +18,7 @@ use tracing::{info, warn};
 use super::record::Record;
 use super::{Leased, Queue};
 use crate::disk;
-use crate::failure::{Failure, Result};
+use crate::failure::Result;
 
 /// Files that one sweep reads at most.
 const READ_AT_ONCE: usize = 100;
@@ -67,8 +65,8 @@ impl Journal {
         };
         let directory = self.directory.clone();
         let written = disk::blocking(move || {
-            let written = write(&directory, &name, &entry);
-            written.map_err(|error| Failure::disk(format_args!("writing {}", directory.join(&name).display()), error))
+            // cannot fail: texts and numbers only
+            disk::write_private(&directory, &name, &serde_json::to_vec(&entry).unwrap_or_default())
         });
         match written.await {
             Ok(()) => info!("Redis is away: the outcome is kept on disk until it is back"),
@@ -96,11 +94,7 @@ impl Journal {
     /// The files that are not of this process.
     async fn others(&self) -> Result<Vec<String>> {
         let directory = self.directory.clone();
-        let names = disk::blocking(move || {
-            let names = names_in(&directory);
-            names.map_err(|error| Failure::disk(format_args!("reading {}", directory.display()), error))
-        });
-        let mut names = names.await?;
+        let mut names = disk::blocking(move || disk::json_files(&directory)).await?;
         let kept = self.kept();
         names.retain(|name| !kept.contains(name));
         names.truncate(READ_AT_ONCE);
@@ -174,24 +168,4 @@ impl Queue {
 
 fn file_name(instance: &str, claim: u64) -> String {
     format!("{instance}.{claim}.json")
-}
-
-fn write(directory: &Path, name: &str, entry: &Entry) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let (path, part) = (directory.join(name), directory.join(format!("{name}.part")));
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(&serde_json::to_vec(entry)?)?;
-    file.sync_all()?;
-    fs::rename(&part, &path)?;
-    fs::File::open(directory)?.sync_all()
-}
-
-fn names_in(directory: &Path) -> io::Result<Vec<String>> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter(|name| name.ends_with(".json")).collect())
 }

@@ -17,6 +17,7 @@
 //! | `guards` | hash | task id → `<instance>/<claim>` that runs it, or `delayed/<member>`: a second element of the task is set aside |
 //! | `recent` | sorted set | task id → until when a second element is set aside after `done`, ms of the server's clock |
 //! | `paused` | hash | `*` or `<host>-<worker.instance>` → JSON `{since, reason}`: nothing is started |
+//! | `cancelled` | sorted set | task id → until when nothing of it is started and what runs is stopped, ms of the server's clock |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
 //! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `dead`, `revived`, `purged`, `returned`, `reaped` |
 //! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
@@ -41,6 +42,7 @@ pub(super) struct Keys {
     pub(super) guards: String,
     pub(super) recent: String,
     pub(super) paused: String,
+    pub(super) cancelled: String,
     pub(super) dead: String,
     pub(super) counts: String,
     pub(super) rq_ended: String,
@@ -48,7 +50,7 @@ pub(super) struct Keys {
 
 impl Keys {
     pub(super) fn new(list: &str) -> Keys {
-        let prefix = if has_hash_tag(list) { format!("{list}:hauld:") } else { format!("{{{list}}}:hauld:") };
+        let prefix = prefix(list);
         let key = |name: &str| format!("{prefix}{name}");
         Keys {
             list: list.to_owned(),
@@ -61,6 +63,7 @@ impl Keys {
             guards: key("guards"),
             recent: key("recent"),
             paused: key("paused"),
+            cancelled: key("cancelled"),
             dead: key("dead"),
             counts: key("counts"),
             rq_ended: key("rq_ended"),
@@ -90,6 +93,11 @@ impl Keys {
     pub(super) fn rq_intermediate(&self) -> String {
         format!("{}:intermediate", self.list)
     }
+}
+
+/// What every key of ours begins with that belongs to this list.
+pub(crate) fn prefix(list: &str) -> String {
+    if has_hash_tag(list) { format!("{list}:hauld:") } else { format!("{{{list}}}:hauld:") }
 }
 
 /// The hash of an RQ job.

@@ -1,6 +1,6 @@
 //! An instance's right to what it holds: registration, renewal, the end.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use super::scripts::Scripts;
 use super::{Leased, Queue, rq};
 use crate::config::QueueSettings;
 use crate::failure::{Failure, FailureKind, Result};
+use crate::job::TaskId;
 use crate::redis_client::Commands;
 use crate::rq::RqWorker;
 
@@ -34,9 +35,15 @@ pub(super) struct Lease {
     pub(super) taking: AtomicBool,
     next_claim: AtomicU64,
     /// Claims from before their start is asked for until they are settled or turn out not to start.
-    in_hand: Mutex<HashSet<u64>>,
+    in_hand: Mutex<HashMap<u64, Option<Running>>>,
     /// This identity as a worker of RQ, when its jobs are run.
     pub(super) rq: Option<Arc<RqWorker>>,
+}
+
+/// A job that runs, as far as stopping it needs.
+struct Running {
+    task_id: TaskId,
+    stopped: CancellationToken,
 }
 
 impl Lease {
@@ -60,8 +67,23 @@ impl Lease {
     /// A number for a claim, never used before by this identity, in hand from here on.
     pub(super) fn claim(&self) -> u64 {
         let claim = self.next_claim.fetch_add(1, Relaxed);
-        self.in_hand().insert(claim);
+        self.in_hand().insert(claim, None);
         claim
+    }
+
+    /// The claim is a job that runs: `stopped` ends it.
+    pub(super) fn runs(&self, claim: u64, task_id: TaskId, stopped: CancellationToken) {
+        self.in_hand().insert(claim, Some(Running { task_id, stopped }));
+    }
+
+    /// Stops what runs of these tasks.
+    pub(super) fn stop(&self, task_ids: &[u64]) {
+        for running in self.in_hand().values().flatten() {
+            if task_ids.contains(&running.task_id.get()) && !running.stopped.is_cancelled() {
+                info!(task_id = running.task_id.get(), "the task was cancelled: its job stops");
+                running.stopped.cancel();
+            }
+        }
     }
 
     /// The claim is over.
@@ -73,12 +95,12 @@ impl Lease {
     /// started meanwhile looks like one.
     pub(super) fn strays(&self, running: &[String]) -> Vec<String> {
         let in_hand = self.in_hand();
-        let is_known = |claim: &&String| claim.parse().is_ok_and(|claim: u64| in_hand.contains(&claim));
+        let is_known = |claim: &&String| claim.parse().is_ok_and(|claim: u64| in_hand.contains_key(&claim));
         running.iter().filter(|claim| !is_known(claim)).cloned().collect()
     }
 
-    fn in_hand(&self) -> MutexGuard<'_, HashSet<u64>> {
-        // A poisoned lock still guards a whole set: only single insertions and removals happen under it.
+    fn in_hand(&self) -> MutexGuard<'_, HashMap<u64, Option<Running>>> {
+        // A poisoned lock still guards a whole map: only single insertions and removals happen under it.
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -119,10 +141,11 @@ impl Queue {
         let mut commands = shared.commands.clone();
         let mut call = shared.scripts.renew.key(&shared.keys.leases);
         call.key(&lease.claimed).key(&shared.keys.sweeps).key(&shared.keys.paused).key(&lease.running);
+        call.key(&shared.keys.cancelled);
         if self.runs_rq() {
             call.key(rq::SUSPENDED);
         }
-        let (claimed, paused, expired, running): (i64, u8, Vec<String>, Vec<String>) = call
+        let (claimed, paused, expired, running, cancelled): (i64, u8, Vec<String>, Vec<String>, Vec<u64>) = call
             .arg(&lease.instance)
             .arg(shared.settings.lease.as_millis() as u64)
             .arg(silence)
@@ -132,6 +155,7 @@ impl Queue {
             .await?;
         let Ok(claimed) = usize::try_from(claimed) else { return Ok(None) };
         self.set_paused(paused == 1);
+        lease.stop(&cancelled);
         Ok(Some(Renewal { claimed, strays: lease.strays(&running), expired }))
     }
 

@@ -8,12 +8,13 @@
 //! * `settle`: how a run ends; `record`: what is remembered between two runs
 //! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
-//! * `pause`, `dead`, `dead_list`, `view`: what an operator does and sees; `producer`: pushing
+//! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`: what an operator does and sees; `producer`: pushing
 //! * `audit`, `findings`: the account, and what does not add up; `repair`: mending it
 //! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
 
 mod audit;
+mod cancel;
 mod classify;
 mod dead;
 mod dead_list;
@@ -33,6 +34,7 @@ mod scripts;
 mod settle;
 mod start;
 mod take;
+mod task;
 mod view;
 
 use std::path::PathBuf;
@@ -43,14 +45,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use cancel::Cancelled;
 pub use dead::DeadEnvelope;
 pub use dead_list::{DeadEntry, DeadFilter};
 pub use fence::Fence;
 pub use findings::{Account, Finding, FindingKind};
+pub(crate) use keys::prefix as key_prefix;
 pub use pause::Pause;
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};
 pub use take::Taker;
+pub use task::Places;
 pub use view::{Depths, QueueView};
 
 use crate::config::{QueueSettings, RedisSettings};

@@ -52,6 +52,8 @@ scripts! {
     unbury = "unbury";
     /// What is in the place of an instance without a lease.
     adopt = "held" "put_back" "adopt";
+    /// An element that nobody runs: to the dead list.
+    withdraw = "withdraw";
     /// The counts, after somebody has added or removed by hand.
     recount = "recount";
     /// What RQ's books say of a worker or a job that is there.

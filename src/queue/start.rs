@@ -35,6 +35,8 @@ enum Start {
     Held(String),
     /// Another element of its task was done just now.
     Recent,
+    /// Somebody has cancelled its task.
+    Cancelled,
     /// Somebody took it out of the claimed list.
     Gone,
 }
@@ -122,16 +124,23 @@ impl Taker {
                 Start::Started(record) => {
                     let Candidate { element, spec, id, claim, rq } = candidate;
                     let leased = Leased::new(element, spec, id, record, claim, self.lease.clone());
-                    started.push(match (rq, &self.lease.rq) {
+                    let leased = match (rq, &self.lease.rq) {
                         (Some((execution, _)), Some(worker)) => leased.of_rq(worker.begin(claim, execution)),
                         _ => leased,
-                    });
+                    };
+                    self.lease.runs(claim, leased.spec.task_id, leased.stopped.clone());
+                    started.push(leased);
                 }
                 Start::Gone => warn!(task_id = candidate.spec.task_id.get(), "a claimed element was taken away"),
+                Start::Cancelled => {
+                    let failure = Failure::new(FailureKind::JobStopped, "the task was cancelled");
+                    self.set_aside(&candidate, failure, None, stop).await;
+                }
                 Start::Recent => {
                     let seconds = self.queue.shared.settings.dedupe.as_secs();
                     let why = format!("the task was done less than {seconds} s ago (queue.dedupe_seconds)");
-                    self.set_aside(&candidate, why, None, stop).await;
+                    let failure = Failure::new(FailureKind::DuplicateJob, why);
+                    self.set_aside(&candidate, failure, None, stop).await;
                 }
                 Start::Held(guard) => {
                     let task = candidate.spec.task_id.to_string();
@@ -143,7 +152,8 @@ impl Taker {
                                 _ => format!("it runs on {}", guard.rsplit_once('/').map_or("?", |(name, _)| name)),
                             };
                             let why = format!("another element of the task is there: {why}");
-                            self.set_aside(&candidate, why, Some(&guard), stop).await;
+                            let failure = Failure::new(FailureKind::DuplicateJob, why);
+                            self.set_aside(&candidate, failure, Some(&guard), stop).await;
                         }
                         Some(false) => again.push(candidate),
                         None => {}
@@ -165,7 +175,8 @@ impl Taker {
             .key(&keys.records)
             .key(&keys.guards)
             .key(&keys.recent)
-            .key(&keys.paused);
+            .key(&keys.paused)
+            .key(&keys.cancelled);
         if self.queue.runs_rq() {
             call.key(rq::SUSPENDED);
         }
@@ -194,16 +205,22 @@ impl Taker {
                 "started" => Start::Started(Record::parse(&detail)),
                 "held" => Start::Held(String::from_utf8_lossy(&detail).into_owned()),
                 "recent" => Start::Recent,
+                "cancelled" => Start::Cancelled,
                 _ => Start::Gone,
             });
         }
         Ok(Starts::Each(answers))
     }
 
-    /// `guard`: who is under way; `None` when the task was done. What is remembered of the element
+    /// `guard`: who is under way; `None` when nobody is. What is remembered of the element
     /// goes with it, unless an equal one is under way.
-    async fn set_aside(&mut self, candidate: &Candidate, why: String, guard: Option<&str>, stop: &CancellationToken) {
-        let failure = Failure::new(FailureKind::DuplicateJob, why);
+    async fn set_aside(
+        &mut self,
+        candidate: &Candidate,
+        failure: Failure,
+        guard: Option<&str>,
+        stop: &CancellationToken,
+    ) {
         let mut books = match &candidate.rq {
             Some((execution, _)) => self.queue.rq_refusal(&self.lease, execution.job.clone(), &failure),
             None => Vec::new(),

@@ -17,8 +17,19 @@ impl RedisServer {
     /// Starts one and waits until it answers. A port that somebody else took meanwhile is no
     /// matter: the next one is tried.
     pub(crate) async fn start() -> RedisServer {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        RedisServer::start_on(free).await
+    }
+
+    /// Starts an empty one where another one was.
+    pub(crate) async fn start_at(url: &str) -> RedisServer {
+        let port = url.trim_end_matches("/0").rsplit_once(':').unwrap().1.parse().unwrap();
+        RedisServer::start_on(|| port).await
+    }
+
+    async fn start_on(port: impl Fn() -> u16) -> RedisServer {
         for _ in 0..10 {
-            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = port();
             let directory = tempfile::tempdir().unwrap();
             let process = Command::new("redis-server")
                 .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])

@@ -38,8 +38,30 @@ pub struct TaskRecord {
     pub email: Option<String>,
     /// The course, where the store knows.
     pub course_url: Option<String>,
-    /// The failure kind in `error_log`, of a task that failed.
-    pub failure: Option<String>,
+    /// What `error_log` says of a task that failed.
+    pub failure: Option<StoredFailure>,
+}
+
+/// Why a task failed, as it stands in its `error_log`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct StoredFailure {
+    /// The failure's name.
+    pub kind: String,
+    /// Whether the gate had let the job pass; `None` when whoever wrote it did not say.
+    pub enrolled: Option<bool>,
+}
+
+impl TaskRecord {
+    /// Whether the customer was enrolled when the task failed: then nobody has to enroll again. `kind`
+    /// is what the dead list says, if the task is on it.
+    pub fn failed_after_enrollment(&self, kind: Option<FailureKind>) -> bool {
+        let stored = self.failure.as_ref();
+        let kind = kind.or_else(|| FailureKind::named(&stored?.kind));
+        match stored.and_then(|failure| failure.enrolled) {
+            Some(enrolled) => enrolled,
+            None => kind.is_some_and(FailureKind::comes_after_the_gate),
+        }
+    }
 }
 
 /// The statuses that are written at the end of a job.
@@ -94,10 +116,9 @@ pub async fn greet(store: Arc<dyn TaskStore>) {
     }
 }
 
-/// The failure kind that an `error_log` names.
-fn failure_in(error_log: &str) -> Option<String> {
-    let report: serde_json::Value = serde_json::from_str(error_log).ok()?;
-    report.get("kind")?.as_str().map(str::to_owned)
+/// What an `error_log` of ours says.
+fn failure_in(error_log: &str) -> Option<StoredFailure> {
+    serde_json::from_str(error_log).ok()
 }
 
 /// Why a task is not enrolled again.

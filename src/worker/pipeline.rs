@@ -48,13 +48,15 @@ struct Trail {
     /// Whose word it is.
     fence: Fence,
     order_id: Option<u64>,
+    /// Whether the gate let the job pass.
+    enrolled: bool,
     /// The status that was last told.
     status: Option<&'static str>,
 }
 
 impl Trail {
     fn new(fence: Fence) -> Trail {
-        Trail { fence, order_id: None, status: None }
+        Trail { fence, order_id: None, enrolled: false, status: None }
     }
 }
 
@@ -103,7 +105,7 @@ impl Pipeline {
             Err(failure) => return self.completed_before(spec, &failure).await?.ok_or(failure),
         };
         self.metrics.enrollment_wait_seconds.observe(waited.as_secs_f64());
-        trail.order_id = order_id;
+        (trail.order_id, trail.enrolled) = (order_id, true);
         self.tell(spec, trail, "downloading", "download started").await;
 
         let receipt = match self.delivery.delivered(&sandbox).await? {
@@ -270,6 +272,7 @@ impl Pipeline {
             "kind": failure.kind.name(),
             "message": failure.message,
             "attempts": attempts,
+            "enrolled": trail.enrolled,
             "failedAt": jiff::Timestamp::now().to_string(),
         });
         // The gate may have refused the job before anything was known of the task.

@@ -249,7 +249,7 @@ impl Pool {
             (Ending::Interrupted, _) => Outcome::HandBack,
             (Ending::LeaseLost, _) => Outcome::Abandoned,
             (Ending::Stopped, _) => {
-                let failure = Failure::new(FailureKind::JobStopped, "stopped by RQ's stop-job command");
+                let failure = Failure::new(FailureKind::JobStopped, "stopped on request");
                 self.decide(leased, failure).await
             }
             (Ending::TimedOut, _) => {

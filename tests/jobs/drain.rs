@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::backend::ENROLL;
 use crate::support::daemon::HOOK_TOKEN;
-use crate::support::{Daemon, http_client};
+use crate::support::{Daemon, http_client, wait};
 use crate::world::{LIST, World, course_url, lecture_path, small};
 
 const STOPPING: &str = "stopping: no more jobs are taken";
@@ -120,10 +120,13 @@ async fn the_hook_takes_no_new_order_but_ends_those_under_way() {
     let refused = post_order(&daemon, 833).send().await;
     assert!(refused.as_ref().is_err_and(reqwest::Error::is_connect), "{refused:?}");
     enrollment.release();
+    // The caller is told at once that the order is stored; the daemon sees it through.
     let answer = order.await.unwrap().unwrap();
-    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.status(), 202);
     let answer: serde_json::Value = answer.json().await.unwrap();
-    assert_eq!((&answer["queued"], &answer["tasks"][0]["status"]), (&json!(1), &json!("queued")));
+    assert_eq!((&answer["state"], &answer["tasks"][0]["status"]), (&json!("open"), &json!("waiting")));
+    wait::until("the order is queued", Duration::from_secs(10), || (world.redis.list(LIST).len() == 1).then_some(()))
+        .await;
     let list = world.redis.list(LIST);
     assert!(list.len() == 1 && list[0].contains("\"taskId\":832,"), "{list:?}");
     assert_eq!(world.redis.task_field(832, "status"), "enrolled");
@@ -135,7 +138,7 @@ async fn the_hook_takes_no_new_order_but_ends_those_under_way() {
 
 fn post_order(daemon: &Daemon, task_id: u64) -> reqwest::RequestBuilder {
     let task = json!({"taskId": task_id, "email": "user@example.com", "courseUrl": course_url(task_id)});
-    let url = daemon.hook_url("/api/v1/orders");
+    let url = daemon.hook_url("/api/v1/orders?wait=60");
     http_client().post(url).bearer_auth(HOOK_TOKEN).json(&json!({"orderId": 41, "tasks": [task]}))
 }
 

@@ -27,7 +27,7 @@ async fn a_mixed_order_delivers_what_is_enrolled() {
     // Success without the right status is no enrollment either.
     world.backend.result_for(&course_url(1204), json!({"success": true, "status": "pending"}));
     let order = json!({"orderId": 41, "tasks": [task(1201), task(1202), task(1203), task(1204)]});
-    let (status, answer) = post(&daemon, "/api/v1/orders", HOOK_TOKEN, &order).await;
+    let (status, answer) = post(&daemon, "/api/v1/orders?wait=60", HOOK_TOKEN, &order).await;
     assert_eq!(status, 200, "{answer}");
     let counts = ["orderId", "total", "enrolled", "failed", "queued", "queueFailures"].map(|name| &answer[name]);
     assert_eq!(counts, [&json!(41), &json!(4), &json!(2), &json!(2), &json!(2), &json!(0)]);
@@ -89,7 +89,7 @@ async fn a_refused_order_pushes_nothing_and_enroll_alone_never_does() {
     let daemon = world.daemon().hook().start().await;
     world.backend.refuse(&course_url(1401), "no such course");
     let order = json!({"orderId": 42, "tasks": [task(1401)]});
-    let (status, answer) = post(&daemon, "/api/v1/orders", HOOK_TOKEN, &order).await;
+    let (status, answer) = post(&daemon, "/api/v1/orders?wait=60", HOOK_TOKEN, &order).await;
     assert_eq!((status, &answer["queued"], &answer["failed"]), (200, &json!(0), &json!(1)), "the payment stands");
     let urls = [course_url(1401), course_url(1402)];
     let body = json!({"email": "user@example.com", "urls": urls});

@@ -43,7 +43,7 @@ async fn a_task_goes_through_its_life() {
     assert_eq!((row["email"].as_str(), row["order_id"].as_str()), ("user@example.com", "41"));
     assert_eq!(row["course_url"], "https://learn.example.com/course/43/");
     row["updated_at"].parse::<jiff::Timestamp>().unwrap();
-    assert_eq!(store.read(id).await.unwrap().unwrap().failure.as_deref(), Some("not_found"));
+    assert_eq!(store.read(id).await.unwrap().unwrap().failure.unwrap().kind, "not_found");
 
     store.enroll(&spec(43), None).await.unwrap();
     let row: BTreeMap<String, String> = redis.hgetall("hauld:task:43").await.unwrap();

@@ -63,7 +63,7 @@ async fn a_row_goes_through_its_life_and_nothing_else_is_touched() {
     assert_eq!(row("status, TIMESTAMPDIFF(MINUTE, updated_at, NOW())"), "failed\t0");
     let report: Value = serde_json::from_str(&row("error_log")).unwrap();
     assert_eq!(report, json!({"kind": "not_found", "message": "Лекция 🎬"}));
-    assert_eq!(store.read(id(43)).await.unwrap().unwrap().failure.as_deref(), Some("not_found"));
+    assert_eq!(store.read(id(43)).await.unwrap().unwrap().failure.unwrap().kind, "not_found");
 
     server.sql("SET autocommit = 1; UPDATE download_tasks SET updated_at = '2026-01-13 02:00:00'");
     store.enroll(&spec(43), Some(9)).await.unwrap();

@@ -114,7 +114,7 @@ async fn a_cluster_serves_a_whole_job_and_every_command() {
 
     let order =
         json!({"orderId": 41, "tasks": [{"taskId": 2, "email": "user@example.com", "courseUrl": course_url(2)}]});
-    let answer = http_client().post(daemon.hook_url("/api/v1/orders")).bearer_auth(HOOK_TOKEN).json(&order);
+    let answer = http_client().post(daemon.hook_url("/api/v1/orders?wait=60")).bearer_auth(HOOK_TOKEN).json(&order);
     assert_eq!(answer.send().await.unwrap().status(), 200);
     completed(&redis, 2).await;
     assert_eq!(site.backend.finalize_calls().len(), 2);
@@ -154,7 +154,7 @@ async fn the_acl_user_of_the_readme_may_do_what_hauld_does_and_nothing_else() {
     world.redis.wait_for_task(1, "completed").await;
     let order =
         json!({"orderId": 41, "tasks": [{"taskId": 2, "email": "user@example.com", "courseUrl": course_url(2)}]});
-    let answer = http_client().post(daemon.hook_url("/api/v1/orders")).bearer_auth(HOOK_TOKEN).json(&order);
+    let answer = http_client().post(daemon.hook_url("/api/v1/orders?wait=60")).bearer_auth(HOOK_TOKEN).json(&order);
     assert_eq!(answer.send().await.unwrap().status(), 200);
     world.redis.wait_for_task(2, "completed").await;
 

@@ -55,7 +55,7 @@ async fn play(directory: &Path) -> Result<()> {
 
     let mut messages = world.messages().await?;
     let order = json!({"orderId": ORDER_ID, "tasks": [{"taskId": TASK_ID, "email": "user@example.com", "courseUrl": origin.url("/course/intro/")}]});
-    step(&format!("POST http://{}/api/v1/orders\n    {order}", world.hook));
+    step(&format!("POST http://{}/api/v1/orders?wait=60\n    {order}", world.hook));
     let answer = world.order(&order).await?;
     println!("  < {answer}");
     expect(answer["queued"] == 1, "the order was not queued")?;

@@ -60,7 +60,8 @@ impl World {
 
     /// Posts an order to the hook.
     pub async fn order(&self, order: &Value) -> Result<Value> {
-        let request = http_client()?.post(format!("http://{}/api/v1/orders", self.hook)).bearer_auth(TOKEN).json(order);
+        let request =
+            http_client()?.post(format!("http://{}/api/v1/orders?wait=60", self.hook)).bearer_auth(TOKEN).json(order);
         let response = request.send().await.map_err(|error| failed(&format!("the hook: {error}")))?;
         response.json().await.map_err(|error| failed(&format!("the hook's answer: {error}")))
     }

@@ -1,13 +1,13 @@
 -- Renews a lease and names the instances whose lease has run out.
 -- KEYS 1 leases  2 claimed list of the instance  3 sweeps  4 paused  5 running hash of the instance
---      6 rq:suspended, where RQ's pause is ours too
+--      6 cancelled  7 rq:suspended, where RQ's pause is ours too
 -- ARGV 1 instance  2 lease (ms)  3 longest silence between two renewals of a healthy fleet (ms)
 --      4 grace (ms)  5 its name for `paused`
--- Returns {elements claimed, paused (0 or 1), {expired instances}, {claims that run}}, or
--- {-1, 0, {}, {}} when the lease is gone.
+-- Returns {elements claimed, paused (0 or 1), {expired instances}, {claims that run}, {cancelled
+-- tasks}}, or {-1, 0, {}, {}, {}} when the lease is gone.
 
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
-    return {-1, 0, {}, {}}
+    return {-1, 0, {}, {}, {}}
 end
 redis.call('HDEL', KEYS[3], '')
 
@@ -25,6 +25,8 @@ if now >= tonumber(redis.call('HGET', KEYS[3], 'grace') or 0) then
     expired = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 16)
 end
 local paused = redis.call('HMGET', KEYS[4], '*', ARGV[5])
-local suspended = KEYS[6] and redis.call('EXISTS', KEYS[6]) == 1
+local suspended = KEYS[7] and redis.call('EXISTS', KEYS[7]) == 1
 local is_paused = (paused[1] or paused[2] or suspended) and 1 or 0
-return {redis.call('LLEN', KEYS[2]), is_paused, expired, redis.call('HKEYS', KEYS[5])}
+redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now)
+local cancelled = redis.call('ZRANGE', KEYS[6], 0, -1)
+return {redis.call('LLEN', KEYS[2]), is_paused, expired, redis.call('HKEYS', KEYS[5]), cancelled}
