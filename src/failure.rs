@@ -75,7 +75,7 @@ failure_kinds! {
     TaskNotFound = "task_not_found", once, GiveUp;
     /// The task has a status the gate does not know: look at who wrote it.
     UnexpectedStatus = "unexpected_status", once, GiveUp;
-    /// The task store did not answer: look at its server; the job is tried again.
+    /// The task store did not answer: look at its server; the job is tried again until it does, which costs no attempt.
     TaskStoreUnavailable = "task_store_unavailable", once, Retry;
     /// The enrollment service refused: read its message.
     EnrollmentRefused = "enrollment_refused", once, GiveUp;
@@ -178,6 +178,12 @@ impl FailureKind {
             matches!(self, JobTimeout | WorkerCrashed | Internal | Interrupted | LeaseLost | DiskFull | DiskFailed);
         // The list is in the order in which a job can meet them.
         self >= CatalogUnavailable && !anywhere
+    }
+
+    /// Whether a failed attempt counts as one of those that a job has. A job that found the task store
+    /// away has not even begun: it waits however long that lasts.
+    pub fn costs_an_attempt(self) -> bool {
+        self != FailureKind::TaskStoreUnavailable
     }
 
     /// Whether the pause before another attempt at the job grows with every attempt: somebody is

@@ -59,7 +59,7 @@ pub use task::Places;
 pub use view::{Depths, QueueView};
 
 use crate::config::{QueueSettings, RedisSettings};
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
 use crate::metrics::Metrics;
 use crate::redis_client::{self, Commands};
@@ -150,9 +150,11 @@ impl Leased {
         &self.stopped
     }
 
-    /// How many attempts it has: its own number, or this one.
-    pub fn max_attempts(&self, usual: u32) -> u32 {
+    /// How many attempts it has: its own number, or this one; as many as it takes when this one has
+    /// failed for a reason that costs none.
+    pub fn max_attempts(&self, usual: u32, failed: FailureKind) -> u32 {
         let own = self.rq.as_ref().and_then(|run| run.execution.job.retries_left);
+        let usual = if failed.costs_an_attempt() { usual } else { u32::MAX };
         own.map_or(usual, |left| self.attempt.saturating_add(left))
     }
 

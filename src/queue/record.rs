@@ -16,7 +16,7 @@ const LONGEST_MESSAGE: usize = 500;
 /// takes it back from a dead one; an element that was never in trouble has none.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Attempts that failed. A stop and a crash are none.
+    /// Attempts that failed. A stop, a crash and an absent task store are none.
     #[serde(default)]
     pub attempts: u32,
     /// When an instance died that ran it.
@@ -91,8 +91,15 @@ impl Record {
 
     /// An attempt has failed.
     pub(super) fn failed(&mut self, instance: &str, failure: &Failure) {
-        self.attempts += 1;
+        self.attempts += u32::from(failure.kind.costs_an_attempt());
         self.note(instance, failure.kind.name(), &failure.message);
+    }
+
+    /// How often in a row, until now, it has failed in this way.
+    pub(super) fn failed_alike(&self, failure: &Failure) -> u32 {
+        let alike = self.history.iter().rev().take_while(|event| event.kind == failure.kind.name());
+        // cannot be too many: there are at most MOST_EVENTS
+        u32::try_from(alike.count()).unwrap_or(u32::MAX)
     }
 
     /// Whether this instance has died while it ran the element, and the element was taken back.

@@ -54,7 +54,9 @@ impl Queue {
             }
             Outcome::Retry(failure) => {
                 record.failed(&lease.instance, &failure);
-                let detail = self.retry_delay(&failure, leased.attempt).as_millis().to_string();
+                let tries =
+                    if failure.kind.costs_an_attempt() { leased.attempt } else { record.failed_alike(&failure) };
+                let detail = self.retry_delay(&failure, tries).as_millis().to_string();
                 // A job of RQ waits where RQ keeps it, not in our delayed set.
                 let word = if leased.rq.is_some() { "left" } else { "retry" };
                 Some(Settlement { word, detail, record: Some(record.clone()), to_keep: Some(record) })
@@ -155,7 +157,7 @@ impl Queue {
         call
     }
 
-    /// How long a job waits for its next attempt.
+    /// How long a job waits for its next attempt, after so many.
     pub(super) fn retry_delay(&self, failure: &Failure, attempt: u32) -> Duration {
         let settings = &self.shared.settings;
         let doublings = if failure.kind.backs_off() { attempt.saturating_sub(1).min(16) } else { 0 };

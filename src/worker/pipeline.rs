@@ -236,12 +236,21 @@ impl Pipeline {
     async fn failed(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
         let (spec, kind) = (&job.spec, failure.kind.name());
         let previous = trail.status.unwrap_or("enrolled");
-        let max_attempts = job.max_attempts(self.max_attempts);
+        let max_attempts = job.max_attempts(self.max_attempts, failure.kind);
         let outcome = settle::outcome(failure.clone(), job.attempt, max_attempts);
         match &outcome {
             Outcome::Retry(_) => {
                 self.metrics.job_failed(&failure);
-                tracing::warn!(kind, "attempt {} of {max_attempts} failed: {failure}; trying again", job.attempt);
+                match failure.kind.costs_an_attempt() {
+                    true => {
+                        tracing::warn!(
+                            kind,
+                            "attempt {} of {max_attempts} failed: {failure}; trying again",
+                            job.attempt
+                        );
+                    }
+                    false => tracing::warn!(kind, "{failure}; trying again until it is back, which costs no attempt"),
+                }
                 self.events
                     .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)
                     .await;

@@ -277,7 +277,7 @@ impl Pool {
     async fn decide(&self, leased: &Arc<Leased>, failure: Failure) -> Outcome {
         self.metrics.job_failed(&failure);
         error!(kind = failure.kind.name(), reason = %failure, "DOWNLOAD failed");
-        let max_attempts = leased.max_attempts(self.queue.settings().max_attempts);
+        let max_attempts = leased.max_attempts(self.queue.settings().max_attempts, failure.kind);
         let outcome = settle::outcome(failure, leased.attempt, max_attempts);
         if let Outcome::Dead(failure) = &outcome {
             if self.queue.conclude(leased, Verdict::failed(failure)).await.is_err() {

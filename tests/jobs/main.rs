@@ -21,4 +21,5 @@ mod progress;
 mod retries;
 mod secrets;
 mod sharing;
+mod table;
 mod world;

@@ -65,7 +65,8 @@ impl JobRunner for Runner {
     async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome {
         let number = job.spec.task_id.get();
         self.begun.lock().unwrap().push((number, job.attempt, job.instance().to_owned()));
-        let failed = |kind| worker::settle::outcome(Failure::new(kind, "as told"), job.attempt, job.max_attempts(2));
+        let failed =
+            |kind| worker::settle::outcome(Failure::new(kind, "as told"), job.attempt, job.max_attempts(2, kind));
         let conduct = job.spec.email.split('@').next().unwrap_or_default();
         if conduct.starts_with("later") {
             let _ = self.gate.subscribe().wait_for(|open| *open).await;

@@ -100,15 +100,13 @@ impl Pool {
         Ok(Session { conn, error_log, opened: Instant::now(), used: Instant::now() })
     }
 
-    /// One line when the column is missing, and one when it is there after all.
+    /// One line when the column has gone, and one when it has come. Whether it was there at the start
+    /// is said by who examines the store then.
     fn tell(&self, found: ErrorLog) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = told.replace(found);
-        match found {
-            ErrorLog::Missing if before != Some(ErrorLog::Missing) => {
-                tracing::warn!("{}", schema::missing(&self.table))
-            }
-            ErrorLog::Holds(_) if before == Some(ErrorLog::Missing) => {
+        match (told.replace(found), found) {
+            (Some(ErrorLog::Holds(_)), ErrorLog::Missing) => tracing::warn!("{}", schema::missing(&self.table)),
+            (Some(ErrorLog::Missing), ErrorLog::Holds(_)) => {
                 tracing::info!("table {} has a column error_log now: failures are written there", self.table);
             }
             _ => {}
