@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{Admin, redis_ping};
 use crate::config::{Config, HookSettings};
@@ -85,8 +86,11 @@ pub async fn run(config: Config) -> Result<()> {
         jobs = config.worker.jobs,
         "ready: taking jobs"
     );
+    let notices = AbortOnDropHandle::new(tokio::spawn(pipeline.clone().tell_of_failures(stop.clone())));
     let worked = worker::run(queue, &config.worker, pipeline, metrics, stop.clone(), stop_now).await;
 
+    // A call that is cut off is made again by whoever comes first.
+    drop(notices);
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
     if let Some(RunningHook { hook, orders, server, working }) = hook {

@@ -151,7 +151,7 @@ failure_kinds! {
     RemuxFailed = "remux_failed", once, Retry;
     /// The course folder could not be delivered.
     DeliveryFailed = "delivery_failed", once, Retry;
-    /// The backend did not accept the finalize call.
+    /// The backend did not accept the finalize call for `report.give_up_after_seconds`: the course is delivered; mend the backend or the secret, then requeue.
     FinalizeFailed = "finalize_failed", once, Retry;
     /// The attempt took longer than `worker.job_timeout_seconds`.
     JobTimeout = "job_timeout", once, Retry;

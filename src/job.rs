@@ -1,7 +1,9 @@
 //! What is asked for: the queue element and what becomes of it.
 
 use std::fmt;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -141,6 +143,9 @@ pub enum Outcome {
     Done,
     /// Failed; another attempt follows after the delay.
     Retry(Failure),
+    /// Delivered under the name `folder`, but the backend has not accepted the finalize call: it is made
+    /// again after the delay, by whoever comes first.
+    Untold { folder: String, since: Timestamp, after: Duration, failure: Failure },
     /// Failed for good: to the dead list.
     Dead(Failure),
     /// Not counted: back to the take end of the list.
@@ -155,6 +160,7 @@ impl Outcome {
         match self {
             Outcome::Done => "done",
             Outcome::Retry(_) => "retry",
+            Outcome::Untold { .. } => "untold",
             Outcome::Dead(_) => "dead",
             Outcome::HandBack => "returned",
             Outcome::Abandoned => "abandoned",

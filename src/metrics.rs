@@ -31,7 +31,7 @@ pub struct OutcomeLabel {
 /// Label of a gauge of queue lengths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct StateLabel {
-    /// `waiting`, `running`, `delayed` or `dead`.
+    /// `waiting`, `running`, `delayed`, `untold` or `dead`.
     pub state: &'static str,
 }
 
@@ -81,13 +81,13 @@ fn request_buckets() -> Histogram {
 }
 
 metrics! {
-    /// Jobs that ended, by outcome: done, retry, dead, returned (handed back), abandoned (lease lost).
+    /// Jobs that ended, by outcome: done, retry, untold (delivered, finalize call not accepted yet), dead, returned (handed back), abandoned (lease lost).
     jobs: Family<OutcomeLabel, Counter> = "jobs", Family::default();
     /// Failed attempts at a job, by failure kind.
     job_failures: Family<KindLabel, Counter> = "job_failures", Family::default();
     /// Jobs that run now.
     jobs_running: Gauge = "jobs_running", Gauge::default();
-    /// Elements by state (waiting, running, delayed, dead), over all instances.
+    /// Elements by state (waiting, running, delayed, untold (delivered, finalize call not accepted yet), dead), over all instances.
     queue_elements: Family<StateLabel, Gauge> = "queue_elements", Family::default();
     /// Time that an attempt at a job took.
     job_seconds: Histogram = "job_duration_seconds", job_buckets();
@@ -140,7 +140,7 @@ metrics! {
 }
 
 /// Every word that labels `hauld_jobs_total`.
-const OUTCOMES: [&str; 5] = ["done", "retry", "dead", "returned", "abandoned"];
+const OUTCOMES: [&str; 6] = ["done", "retry", "untold", "dead", "returned", "abandoned"];
 
 impl Metrics {
     /// A new set, every label value there from the start, so that a rate can be computed over the
@@ -154,7 +154,7 @@ impl Metrics {
             metrics.job_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
             metrics.segment_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
         }
-        for state in ["waiting", "running", "delayed", "dead"] {
+        for state in ["waiting", "running", "delayed", "untold", "dead"] {
             metrics.queue_elements.get_or_create_owned(&StateLabel { state });
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);

@@ -96,6 +96,7 @@ fn in_words(account: &Account, list: &str) -> String {
         ("waiting", depths.waiting),
         ("running", depths.running),
         ("delayed", depths.delayed),
+        ("untold", depths.untold),
         ("dead", depths.dead),
         ("done", depths.done),
     ] {

@@ -6,6 +6,7 @@
 mod hls;
 mod hook;
 mod queue;
+mod report;
 mod settings;
 mod source;
 mod store;
@@ -177,24 +178,7 @@ impl Config {
                     "Where finished course folders are moved.",
                 ),
             },
-            report: ReportSettings {
-                api_base_url: s.optional_url(
-                    "report.api_base_url",
-                    Some("API_BASE_URL"),
-                    "Base URL of the backend; /api/v1/webhook/finalize is called below it.",
-                ),
-                secret: s.secret(
-                    "report.secret",
-                    Some("API_SECRET_KEY"),
-                    "File with the secret that signs the finalize call.",
-                ),
-                secret_in_body: s.boolean(
-                    "report.secret_in_body",
-                    true,
-                    "Whether the finalize body holds secret_key, as the old backend wants.",
-                ),
-                timeout: seconds(s.integer("report.timeout_seconds", 30, 1..=600, "Limit for the finalize call.")),
-            },
+            report: report::read(s),
             hook: hook::read(s),
             admin: AdminSettings {
                 listen: s.optional_address(

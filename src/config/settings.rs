@@ -264,7 +264,15 @@ pub struct ReportSettings {
     pub secret: Option<SecretString>,
     /// Whether `secret_key` stands in the body.
     pub secret_in_body: bool,
+    /// Of the Standard Webhooks headers; `secret` when it is not set.
+    pub webhook_secret: Option<SecretString>,
     pub timeout: Duration,
+    /// Pause before a call that was not accepted is made again, at first.
+    pub retry_delay: Duration,
+    /// How long it is made again.
+    pub give_up_after: Duration,
+    /// Whether `<base>/api/v1/webhook/failed` is called for tasks that failed for good.
+    pub on_failure: bool,
 }
 
 /// The embedded HTTP hook.

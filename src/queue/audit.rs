@@ -46,13 +46,14 @@ impl QueueView {
         Ok(Account { depths, counts, instances, findings })
     }
 
-    /// What went in and out of the two places that we alone fill and empty.
+    /// What went in and out of the places that we alone fill and empty.
     fn uncounted(&self, depths: &Depths, counts: &BTreeMap<String, i64>) -> Vec<Finding> {
         let count = |name: &str| counts.get(name).copied().unwrap_or(0);
         let delayed = ("delayed", &self.keys.delayed, depths.delayed, count("retry") - count("promoted"));
+        let untold = ("untold", &self.keys.untold, depths.untold, count("untold") - count("told"));
         let dead = ("dead", &self.keys.dead, depths.dead, count("dead") - count("revived") - count("purged"));
         let mut findings = Vec::new();
-        for (place, key, holds, expected) in [delayed, dead] {
+        for (place, key, holds, expected) in [delayed, untold, dead] {
             if i64::try_from(holds).unwrap_or(i64::MAX) != expected {
                 findings.push(Finding {
                     kind: FindingKind::Count,
@@ -69,7 +70,10 @@ impl QueueView {
     async fn odd(&self) -> Result<Vec<Finding>, RedisError> {
         let mut look = Look::default();
         self.look_at_instances(&mut look).await?;
-        self.look_at_delayed(&mut look).await?;
+        let retry = "a retry that is due: no instance is there to bring it back";
+        self.look_at_set(&mut look, &self.keys.delayed, "delayed", retry).await?;
+        let call = "a finalize call that is due: no instance is there to make it";
+        self.look_at_set(&mut look, &self.keys.untold, "untold", call).await?;
         self.look_at_guards(&mut look).await?;
         self.look_at_records(&mut look).await?;
         self.look_at_dead(&mut look).await?;
@@ -132,8 +136,8 @@ impl QueueView {
         Ok(())
     }
 
-    async fn look_at_delayed(&self, look: &mut Look) -> Result<(), RedisError> {
-        let key = &self.keys.delayed;
+    /// `delayed` or `untold`, and what is said of a member that nobody takes care of.
+    async fn look_at_set(&self, look: &mut Look, key: &str, place: &str, overdue: &str) -> Result<(), RedisError> {
         for page in 0.. {
             let first = page * PAGE;
             let members: Vec<(Vec<u8>, f64)> =
@@ -141,17 +145,12 @@ impl QueueView {
             let last = members.len() < PAGE as usize;
             for (member, due) in members {
                 let shown = String::from_utf8_lossy(&member).into_owned();
-                look.holders.insert(format!("delayed/{shown}"));
+                look.holders.insert(format!("{place}/{shown}"));
                 let rest =
                     member.iter().position(|byte| *byte == b':').map_or(&member[..], |colon| &member[colon + 1..]);
-                look.held(key, &shown, rest, "delayed");
+                look.held(key, &shown, rest, place);
                 if look.now - due > PATIENCE_MILLISECONDS {
-                    look.find(
-                        FindingKind::Overdue,
-                        key,
-                        &shown,
-                        "a retry that is due: no instance is there to bring it back",
-                    );
+                    look.find(FindingKind::Overdue, key, &shown, overdue);
                 }
             }
             if last {
@@ -284,7 +283,7 @@ impl QueueView {
 struct Look {
     now: f64,
     findings: Vec<Finding>,
-    /// `<instance>/<claim>` and `delayed/<member>`, as guards name them.
+    /// `<instance>/<claim>`, `delayed/<member>` and `untold/<member>`, as guards name them.
     holders: HashSet<String>,
     /// Every element that is somewhere.
     ids: HashSet<String>,
@@ -297,7 +296,7 @@ impl Look {
         self.findings.push(Finding { kind, key: key.into(), member: member.into(), text: text.into() });
     }
 
-    /// A value of the running hash or the delayed set.
+    /// A value of the running hash or of a sorted set.
     fn held(&mut self, key: &str, member: &str, held: &[u8], place: &str) {
         let (id, element) = held_parts(held);
         let id = String::from_utf8_lossy(id).into_owned();

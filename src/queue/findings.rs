@@ -39,13 +39,13 @@ pub enum FindingKind {
     Orphan,
     /// Elements of an instance that is dead, and nobody takes them back.
     DeadInstance,
-    /// A retry that is due, and nobody brings it back.
+    /// A retry or a finalize call that is due, and nobody takes care of it.
     Overdue,
     /// A guard whose holder does not have the element.
     StaleGuard,
     /// A record of an element that is nowhere.
     StaleRecord,
-    /// The delayed set or the dead list holds more or less than went in and out.
+    /// A sorted set or the dead list holds more or less than went in and out.
     Count,
     /// A place holds something that we did not write, or bytes that have changed.
     Foreign,

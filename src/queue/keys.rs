@@ -13,13 +13,15 @@
 //! | `token` | counter | fencing token of the youngest instance; never goes back |
 //! | `sweeps` | hash | `last`: when any instance renewed; `grace`: no lease is reaped before (ms of the server's clock) |
 //! | `delayed` | sorted set | `<token>-<claim>:<id>:<task id>:<element>` → due, ms of the server's clock; the claim keeps identical elements apart |
+//! | `untold` | sorted set | as `delayed`: delivered, but the backend has not accepted the finalize call yet → when it is made again |
+//! | `notices` | sorted set | JSON of a call that tells the backend of a failure → when it is made, ms of the server's clock; later while somebody makes it |
 //! | `records` | hash | id of the element → JSON: attempts, crashes, their history, a verdict that is not settled yet |
-//! | `guards` | hash | task id → `<instance>/<claim>` that runs it, or `delayed/<member>`: a second element of the task is set aside |
+//! | `guards` | hash | task id → `<instance>/<claim>` that runs it, `delayed/<member>` or `untold/<member>`: a second element of the task is set aside |
 //! | `recent` | sorted set | task id → until when a second element is set aside after `done`, ms of the server's clock |
 //! | `paused` | hash | `*` or `<host>-<worker.instance>` → JSON `{since, reason}`: nothing is started |
 //! | `cancelled` | sorted set | task id → until when nothing of it is started and what runs is stopped, ms of the server's clock |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
-//! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `dead`, `revived`, `purged`, `returned`, `reaped` |
+//! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `untold`, `told` (made to be told again), `dead`, `revived`, `purged`, `returned`, `reaped` |
 //! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
 
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub(super) struct Keys {
     pub(super) token: String,
     pub(super) sweeps: String,
     pub(super) delayed: String,
+    pub(super) untold: String,
+    pub(super) notices: String,
     pub(super) records: String,
     pub(super) guards: String,
     pub(super) recent: String,
@@ -59,6 +63,8 @@ impl Keys {
             token: key("token"),
             sweeps: key("sweeps"),
             delayed: key("delayed"),
+            untold: key("untold"),
+            notices: key("notices"),
             records: key("records"),
             guards: key("guards"),
             recent: key("recent"),

@@ -1,11 +1,12 @@
 //! The only room that knows the Redis list protocol: keys, scripts, take, settle, recovery.
 //!
 //! An element is always in exactly one place: waiting in the producers' list, handed over to an
-//! instance, running there, in the delayed set, on the dead list, or done. Every step between two
+//! instance, running there, delayed, untold, on the dead list, or done. Every step between two
 //! places is one atomic command or script on the server.
 //!
 //! * `take`: from the list into the hands of an instance; `start`: from there to running
 //! * `settle`: how a run ends; `record`: what is remembered between two runs
+//! * `untold`: jobs that are delivered and whose finalize call is to be made again; `notices`: calls about failures
 //! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`: what an operator does and sees; `producer`: pushing
@@ -24,6 +25,7 @@ mod journal;
 mod keys;
 mod lease;
 mod link;
+mod notices;
 mod pause;
 mod producer;
 mod record;
@@ -35,6 +37,7 @@ mod settle;
 mod start;
 mod take;
 mod task;
+mod untold;
 mod view;
 
 use std::path::PathBuf;
@@ -51,6 +54,7 @@ pub use dead_list::{DeadEntry, DeadFilter};
 pub use fence::Fence;
 pub use findings::{Account, Finding, FindingKind};
 pub(crate) use keys::prefix as key_prefix;
+pub use notices::Notice;
 pub use pause::Pause;
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};
@@ -94,6 +98,10 @@ struct Shared {
     lease: watch::Sender<Arc<Lease>>,
     /// A retry was put into the delayed set: look when the next one is due.
     delayed: Notify,
+    /// A job was put into the untold set.
+    untold: Notify,
+    /// A notice was written.
+    notices: Notify,
     /// When the sweeping loop last came round, whether or not Redis answered.
     last_round: Mutex<Instant>,
     /// Jobs that the sweep has put on the dead list.
@@ -148,6 +156,11 @@ impl Leased {
     /// Cancelled when somebody wants this one job to be stopped for good.
     pub fn stopped(&self) -> &CancellationToken {
         &self.stopped
+    }
+
+    /// Whether it is a job of RQ.
+    pub fn is_of_rq(&self) -> bool {
+        self.rq.is_some()
     }
 
     /// How many attempts it has: its own number, or this one; as many as it takes when this one has
@@ -220,6 +233,8 @@ impl Queue {
             paused: watch::Sender::new(false),
             lease: watch::Sender::new(Arc::new(lease)),
             delayed: Notify::new(),
+            untold: Notify::new(),
+            notices: Notify::new(),
             last_round: Mutex::new(Instant::now()),
             crashed,
             crashed_receiver: Mutex::new(Some(crashed_receiver)),

@@ -46,16 +46,38 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// Delivered under this folder name, and the backend has accepted the finalize call.
-    Delivered { folder: String },
-    /// Given up: [`FailureKind::name`](crate::failure::FailureKind::name) and the message.
-    Failed { kind: String, message: String },
+    /// Delivered under this folder name.
+    Delivered {
+        folder: String,
+        /// Since when the backend is to be told; `None` when it has accepted the finalize call, or there
+        /// is none to make.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        untold_since: Option<Timestamp>,
+    },
+    /// Given up: [`FailureKind::name`](crate::failure::FailureKind::name), the message, and when.
+    Failed {
+        kind: String,
+        message: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<Timestamp>,
+    },
 }
 
 impl Verdict {
-    /// Given up because of this.
+    /// Delivered, and the backend knows.
+    pub fn told(folder: impl Into<String>) -> Verdict {
+        Verdict::Delivered { folder: folder.into(), untold_since: None }
+    }
+
+    /// Delivered, and the backend is to be told since then.
+    pub fn untold(folder: impl Into<String>, since: Timestamp) -> Verdict {
+        Verdict::Delivered { folder: folder.into(), untold_since: Some(since) }
+    }
+
+    /// Given up because of this, now.
     pub fn failed(failure: &Failure) -> Verdict {
-        Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone() }
+        let at = Some(Timestamp::now());
+        Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone(), at }
     }
 }
 
@@ -144,7 +166,7 @@ mod tests {
         for _ in 0..200 {
             record.failed("h-0-1-a", &failure);
         }
-        record.verdict = Some(Verdict::Delivered { folder: "Course".into() });
+        record.verdict = Some(Verdict::untold("Course", Timestamp::now()));
         assert_eq!((record.attempts, record.history.len()), (200, 50));
         let text = record.to_json();
         assert!(text.len() < 100_000, "{}", text.len());

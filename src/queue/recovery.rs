@@ -289,6 +289,7 @@ impl Queue {
             ("waiting", depths.waiting),
             ("running", depths.running),
             ("delayed", depths.delayed),
+            ("untold", depths.untold),
             ("dead", depths.dead),
         ];
         for (state, count) in gauges {

@@ -65,7 +65,7 @@ impl QueueView {
             FindingKind::StaleRecord => commands.hdel(&keys.records, &finding.member).await,
             FindingKind::Count => {
                 let mut call = self.scripts.recount.key(&keys.counts);
-                call.key(&keys.delayed).key(&keys.dead).invoke_async(&mut commands).await
+                call.key(&keys.delayed).key(&keys.dead).key(&keys.untold).invoke_async(&mut commands).await
             }
             FindingKind::TakenByRq => {
                 let taken: Vec<Vec<u8>> = commands.lrange(&finding.key, 0, -1).await?;

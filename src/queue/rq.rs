@@ -113,7 +113,8 @@ impl Queue {
                 FailureKind::JobStopped => execution.failed(failure, true, now),
                 _ => self.ended(execution.failed(failure, false, now), &execution.job.id, "failed"),
             },
-            Outcome::Retry(failure) => {
+            // Jobs of RQ are never untold: they have RQ's attempts.
+            Outcome::Retry(failure) | Outcome::Untold { failure, .. } => {
                 let pause = self.rq_pause(execution, failure, leased.attempt);
                 execution.retried(pause, &self.shared.settings.list, now)
             }

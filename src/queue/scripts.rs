@@ -42,6 +42,10 @@ scripts! {
     recall = "recall";
     /// done, retry, dead or returned.
     settle = "clock" "held" "also" "settle";
+    /// A delivered job whose finalize call is due.
+    tell = "clock" "held" "tell";
+    /// A call that tells the backend of a failure.
+    notice = "clock" "notice";
     /// Delayed elements that are due.
     promote = "clock" "held" "promote";
     /// What a dead instance held.

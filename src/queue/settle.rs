@@ -1,4 +1,4 @@
-//! The end of a run: done, retry, dead, or handed back. Written only while the lease is there.
+//! The end of a run: done, retry, untold, dead, or handed back. Written only while the lease is there.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -24,10 +24,17 @@ struct Settlement {
     word: &'static str,
     /// The delay in ms, or the envelope.
     detail: String,
-    /// The record to leave behind; `None` to forget it.
-    record: Option<Record>,
+    memory: Memory,
     /// What is worth keeping on disk while Redis is away: what it does not know yet.
     to_keep: Option<Record>,
+}
+
+/// What becomes of the record.
+enum Memory {
+    Write(Record),
+    /// It stays as it is.
+    Leave,
+    Forget,
 }
 
 impl Queue {
@@ -49,8 +56,8 @@ impl Queue {
         };
         let settlement = match outcome {
             Outcome::Done => {
-                let to_keep = verdict(Verdict::Delivered { folder: String::new() });
-                Some(Settlement { word: "done", detail: String::new(), record: None, to_keep })
+                let to_keep = verdict(Verdict::told(""));
+                Some(Settlement { word: "done", detail: String::new(), memory: Memory::Forget, to_keep })
             }
             Outcome::Retry(failure) => {
                 record.failed(&lease.instance, &failure);
@@ -59,17 +66,24 @@ impl Queue {
                 let detail = self.retry_delay(&failure, tries).as_millis().to_string();
                 // A job of RQ waits where RQ keeps it, not in our delayed set.
                 let word = if leased.rq.is_some() { "left" } else { "retry" };
-                Some(Settlement { word, detail, record: Some(record.clone()), to_keep: Some(record) })
+                Some(Settlement { word, detail, memory: Memory::Write(record.clone()), to_keep: Some(record) })
+            }
+            Outcome::Untold { folder, since, after, failure } => {
+                record.verdict = Some(Verdict::untold(folder, since));
+                record.note(&lease.instance, failure.kind.name(), &failure.message);
+                let detail = after.min(LONGEST_DELAY).mul_f64(1.0 + JITTER * fastrand::f64()).as_millis().to_string();
+                let to_keep = Some(record.clone());
+                Some(Settlement { word: "untold", detail, memory: Memory::Write(record), to_keep })
             }
             Outcome::Dead(failure) => {
                 record.failed(&lease.instance, &failure);
                 let mut envelope = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance);
                 envelope.task_id = Some(leased.spec.task_id);
                 let to_keep = verdict(Verdict::failed(&failure));
-                Some(Settlement { word: "dead", detail: envelope.to_json(), record: None, to_keep })
+                Some(Settlement { word: "dead", detail: envelope.to_json(), memory: Memory::Forget, to_keep })
             }
             Outcome::HandBack => {
-                Some(Settlement { word: "returned", detail: String::new(), record: Some(record), to_keep: None })
+                Some(Settlement { word: "returned", detail: String::new(), memory: Memory::Leave, to_keep: None })
             }
             Outcome::Abandoned => None,
         };
@@ -81,8 +95,10 @@ impl Queue {
         self.rq_no_more(leased);
         self.shared.journal.forget(leased).await;
         if let (Ok(()), Some(settlement)) = (&settled, settlement) {
-            if settlement.word == "retry" {
-                self.shared.delayed.notify_one();
+            match settlement.word {
+                "retry" => self.shared.delayed.notify_one(),
+                "untold" => self.shared.untold.notify_one(),
+                _ => {}
             }
             if leased.rq.is_some() {
                 // What fails here is done by the next look of any instance.
@@ -94,10 +110,10 @@ impl Queue {
 
     async fn write(&self, leased: &Leased, settlement: &Settlement, books: &[Command]) -> Result<()> {
         let (shared, lease) = (&self.shared, &leased.lease);
-        let record = match &settlement.record {
-            Some(record) if *record != Record::default() => record.to_json(),
+        let record = match &settlement.memory {
+            Memory::Write(record) if *record != Record::default() => record.to_json(),
             // Most elements never have one: then there is none to delete.
-            _ if leased.has_record() => String::new(),
+            Memory::Write(_) | Memory::Forget if leased.has_record() => String::new(),
             _ => "-".to_owned(),
         };
         let mut call = self.settle_call(lease);
@@ -153,7 +169,8 @@ impl Queue {
             .key(&keys.records)
             .key(&keys.guards)
             .key(&keys.recent)
-            .key(&keys.counts);
+            .key(&keys.counts)
+            .key(&keys.untold);
         call
     }
 

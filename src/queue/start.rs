@@ -149,6 +149,9 @@ impl Taker {
                         Some(true) => {
                             let why = match guard.split_once('/') {
                                 Some(("delayed", _)) => "it waits for its next attempt".to_owned(),
+                                Some(("untold", _)) => {
+                                    "it is delivered, and the backend is still to be told".to_owned()
+                                }
                                 _ => format!("it runs on {}", guard.rsplit_once('/').map_or("?", |(name, _)| name)),
                             };
                             let why = format!("another element of the task is there: {why}");
@@ -242,7 +245,7 @@ impl Taker {
         let holder: Vec<u8> = match guard.and_then(|guard| guard.split_once('/')) {
             None => Vec::new(),
             // <token>-<claim>:<id>:…
-            Some(("delayed", member)) => member.split_once(':').unwrap_or_default().1.as_bytes().to_vec(),
+            Some(("delayed" | "untold", member)) => member.split_once(':').unwrap_or_default().1.as_bytes().to_vec(),
             Some((instance, claim)) => {
                 let held: Option<Vec<u8>> = commands.hget(keys.running(instance), claim).await?;
                 held.unwrap_or_default()

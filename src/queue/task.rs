@@ -23,6 +23,8 @@ pub struct Places {
     pub running: Option<String>,
     /// Members of the delayed set, with when they are due: Unix milliseconds.
     pub(super) delayed: Vec<(Vec<u8>, f64)>,
+    /// Whether it is delivered, and the backend is to be told.
+    pub untold: bool,
     /// Entries of the dead list, the newest first.
     pub dead: Vec<DeadEntry>,
 }
@@ -34,20 +36,21 @@ impl Places {
         jiff::Timestamp::from_millisecond(due as i64).ok()
     }
 
-    /// One word for it: `running`, `delayed`, `waiting`, `dead`; `None` when it is nowhere.
+    /// One word for it: `running`, `delayed`, `waiting`, `untold`, `dead`; `None` when it is nowhere.
     pub fn word(&self) -> Option<&'static str> {
         match () {
             () if self.running.is_some() => Some("running"),
             () if !self.delayed.is_empty() => Some("delayed"),
             () if !self.waiting.is_empty() => Some("waiting"),
+            () if self.untold => Some("untold"),
             () if !self.dead.is_empty() => Some("dead"),
             () => None,
         }
     }
 
-    /// Whether something of it will run.
+    /// Whether something of it will run, or ends by itself.
     pub fn will_run(&self) -> bool {
-        self.running.is_some() || !self.delayed.is_empty() || !self.waiting.is_empty()
+        self.running.is_some() || !self.delayed.is_empty() || !self.waiting.is_empty() || self.untold
     }
 }
 
@@ -86,6 +89,7 @@ impl QueueView {
             match guard.split_once('/') {
                 // Members are looked at below: there may be more than the guard knows.
                 Some(("delayed", _)) | None => {}
+                Some(("untold", _)) => places.untold = true,
                 Some((instance, _)) => places.running = Some(instance.to_owned()),
             }
         }

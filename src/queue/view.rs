@@ -19,6 +19,8 @@ pub struct Depths {
     pub running: u64,
     /// Waiting for their next attempt.
     pub delayed: u64,
+    /// Delivered, and waiting until the backend accepts the finalize call.
+    pub untold: u64,
     /// On the dead list.
     pub dead: u64,
     /// Done since the beginning.
@@ -63,7 +65,7 @@ impl QueueView {
         let keys = &self.keys;
         let mut commands = self.commands.clone();
         let instances: Vec<String> = commands.zrange(&keys.leases, 0, -1).await?;
-        pipe.hgetall(&keys.counts).llen(&keys.list).zcard(&keys.delayed).llen(&keys.dead);
+        pipe.hgetall(&keys.counts).llen(&keys.list).zcard(&keys.delayed).zcard(&keys.untold).llen(&keys.dead);
         for instance in &instances {
             pipe.llen(keys.claimed(instance)).hlen(keys.running(instance));
         }
@@ -80,7 +82,8 @@ impl QueueView {
         let mut next = || -> Result<u64, RedisError> {
             Ok(redis::from_redis_value(answers.next().unwrap_or(Ok(Value::Int(0)))?)?)
         };
-        let mut depths = Depths { waiting: next()?, delayed: next()?, dead: next()?, ..Depths::default() };
+        let mut depths =
+            Depths { waiting: next()?, delayed: next()?, untold: next()?, dead: next()?, ..Depths::default() };
         for _ in 0..instances.len() * 2 {
             depths.running += next()?;
         }
@@ -93,6 +96,7 @@ impl QueueView {
         let (holder, detail) = guard.split_once('/').unwrap_or_default();
         let (place, claim, member) = match holder {
             "delayed" => (self.keys.delayed.clone(), "", detail),
+            "untold" => (self.keys.untold.clone(), "", detail),
             instance => (self.keys.running(instance), detail, ""),
         };
         let mut call = self.scripts.contest.key(&self.keys.guards);

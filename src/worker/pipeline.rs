@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{JobRunner, settle};
@@ -17,7 +18,7 @@ use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::queue::{Fence, Leased, Queue, Verdict};
+use crate::queue::{Fence, Leased, Notice, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
@@ -54,6 +55,16 @@ struct Trail {
     status: Option<&'static str>,
 }
 
+/// An attempt that has come to its delivery.
+struct Delivered {
+    /// Name at the destination.
+    folder: String,
+    /// Where it was downloaded, for what is noted beside it.
+    sandbox: Option<Sandbox>,
+    /// Since when the backend is to be told, unless it knows or there is none.
+    since: Option<Timestamp>,
+}
+
 impl Trail {
     fn new(fence: Fence) -> Trail {
         Trail { fence, order_id: None, enrolled: false, status: None }
@@ -65,22 +76,18 @@ impl JobRunner for Pipeline {
     async fn run(&self, job: Arc<Leased>, cancel: CancellationToken) -> Outcome {
         let mut trail = Trail::new(self.queue.fence(&job));
         if let Some(verdict) = &job.record.verdict {
-            return self.tell_again(&job.spec, &mut trail, verdict).await;
+            return self.tell_again(&job, &mut trail, verdict).await;
         }
-        let finished = async {
-            let receipt = self.attempt(&job, &mut trail, &cancel).await?;
-            let folder = receipt.folder_name;
-            self.queue.conclude(&job, Verdict::Delivered { folder: folder.clone() }).await?;
-            Ok(folder)
-        };
-        match finished.await {
-            Ok(folder) => self.completed(&job.spec, &trail, &folder).await,
+        match self.attempt(&job, &mut trail, &cancel).await {
+            Ok(Delivered { folder, sandbox, since }) => {
+                self.report_delivery(&job, &trail, sandbox.as_ref(), &folder, since).await
+            }
             Err(failure) => self.failed(&job, &trail, failure).await,
         }
     }
 
     async fn gave_up(&self, spec: &JobSpec, attempts: u32, failure: &Failure) {
-        self.give_up(spec, attempts, &Trail::new(self.queue.own_fence()), failure).await;
+        self.give_up(spec, attempts, &Trail::new(self.queue.own_fence()), failure, Timestamp::now()).await;
     }
 
     async fn settled(&self, job: &Leased) {
@@ -97,12 +104,17 @@ impl JobRunner for Pipeline {
 }
 
 impl Pipeline {
-    /// One attempt, from the gate to the accepted finalize call.
-    async fn attempt(&self, job: &Leased, trail: &mut Trail, cancel: &CancellationToken) -> Result<Receipt> {
+    /// One attempt, from the gate to the delivery, which is noted: whoever has the job from then on only
+    /// tells of it.
+    async fn attempt(&self, job: &Leased, trail: &mut Trail, cancel: &CancellationToken) -> Result<Delivered> {
         let spec = &job.spec;
         let (Enrolled { order_id, waited }, sandbox) = match until(cancel, self.admit(spec)).await {
             Ok(admitted) => admitted,
-            Err(failure) => return self.completed_before(spec, &failure).await?.ok_or(failure),
+            Err(failure) => {
+                let Receipt { folder_name: folder } = self.completed_before(spec, &failure).await?.ok_or(failure)?;
+                self.queue.conclude(job, Verdict::told(&folder)).await?;
+                return Ok(Delivered { folder, sandbox: None, since: None });
+            }
         };
         self.metrics.enrollment_wait_seconds.observe(waited.as_secs_f64());
         (trail.order_id, trail.enrolled) = (order_id, true);
@@ -120,21 +132,77 @@ impl Pipeline {
             }
         };
 
-        if sandbox.is_finalized(&job.id).await {
-            tracing::info!("the backend knows already that the course is delivered");
-            return Ok(receipt);
+        let folder = receipt.folder_name;
+        let since = self.finalize.is_on().then(Timestamp::now);
+        self.queue.conclude(job, Verdict::Delivered { folder: folder.clone(), untold_since: since }).await?;
+        Ok(Delivered { folder, sandbox: Some(sandbox), since })
+    }
+
+    /// Tells the backend that the course is delivered, if it is to be told `since` then, and everybody
+    /// else once it has accepted that.
+    async fn report_delivery(
+        &self,
+        job: &Leased,
+        trail: &Trail,
+        sandbox: Option<&Sandbox>,
+        folder: &str,
+        since: Option<Timestamp>,
+    ) -> Outcome {
+        let Some(since) = since else { return self.completed(&job.spec, trail, folder).await };
+        let called = async {
+            self.call_backend(job, sandbox, folder).await?;
+            self.queue.conclude(job, Verdict::told(folder)).await
+        };
+        match called.await {
+            Ok(()) => self.completed(&job.spec, trail, folder).await,
+            Err(failure) if failure.kind == FailureKind::FinalizeFailed && !job.is_of_rq() => {
+                match self.finalize.pause(since, &failure) {
+                    Some(after) => self.untold(&job.spec, trail, folder, since, after, failure).await,
+                    None => self.dead(job, trail, failure).await,
+                }
+            }
+            Err(failure) => self.failed(job, trail, failure).await,
         }
-        self.queue.confirm(job).await?;
+    }
+
+    /// The finalize call, unless it is known that it was accepted.
+    async fn call_backend(&self, job: &Leased, sandbox: Option<&Sandbox>, folder: &str) -> Result<()> {
+        if let Some(sandbox) = sandbox
+            && sandbox.is_finalized(&job.id).await
+        {
+            tracing::info!("the backend knows already that the course is delivered");
+            return Ok(());
+        }
         let started = Instant::now();
-        self.finalize.finalize(spec.task_id, &receipt.folder_name, &job.id).await?;
+        self.finalize.finalize(job.spec.task_id, folder, &job.id).await?;
         self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
-        if let Err(failure) = sandbox.note_finalized(&job.id).await {
+        if let Some(sandbox) = sandbox
+            && let Err(failure) = sandbox.note_finalized(&job.id).await
+        {
             tracing::warn!(
                 kind = failure.kind.name(),
                 "should this instance die now, the finalize call comes twice: {failure}"
             );
         }
-        Ok(receipt)
+        Ok(())
+    }
+
+    /// Delivered, and the backend is told later, outside any slot.
+    async fn untold(
+        &self,
+        spec: &JobSpec,
+        trail: &Trail,
+        folder: &str,
+        since: Timestamp,
+        after: Duration,
+        failure: Failure,
+    ) -> Outcome {
+        self.metrics.job_failed(&failure);
+        let kind = failure.kind.name();
+        tracing::warn!(kind, folder, "delivered, but {failure}; the call is made again in {} s", after.as_secs());
+        let previous = trail.status.unwrap_or("enrolled");
+        self.events.status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message).await;
+        Outcome::Untold { folder: folder.to_owned(), since, after, failure }
     }
 
     /// Through the gate, and alone with the task: whoever had to wait for another job of it looks
@@ -198,18 +266,29 @@ impl Pipeline {
     }
 
     /// The job had come to its end before, and whoever ran it died before everybody knew.
-    async fn tell_again(&self, spec: &JobSpec, trail: &mut Trail, verdict: &Verdict) -> Outcome {
-        tracing::info!("this job had come to its end before its instance died: only telling it");
+    async fn tell_again(&self, job: &Leased, trail: &mut Trail, verdict: &Verdict) -> Outcome {
+        let spec = &job.spec;
+        tracing::info!("this job had come to its end before: only telling it");
         let record = self.store.read(spec.task_id).await.ok().flatten();
         trail.order_id = record.and_then(|record| record.order_id);
         match verdict {
-            Verdict::Delivered { folder } => self.completed(spec, trail, folder).await,
-            Verdict::Failed { kind, message } => {
+            Verdict::Delivered { folder, untold_since } => {
+                if untold_since.is_some() {
+                    trail.status = Some("retrying");
+                    if let Err(lost) = self.queue.confirm(job).await {
+                        return self.failed(job, trail, lost).await;
+                    }
+                }
+                // On another host than that of the delivery there is none.
+                let sandbox = Sandbox::existing(&self.staging, spec).await.ok().flatten();
+                self.report_delivery(job, trail, sandbox.as_ref(), folder, *untold_since).await
+            }
+            Verdict::Failed { kind, message, at } => {
                 let failure = Failure::new(FailureKind::named(kind).unwrap_or(FailureKind::Internal), message);
                 self.metrics.job_failed(&failure);
                 let kind = failure.kind.name();
                 tracing::error!(kind, "task failed: {failure} ({})", failure.kind.meaning());
-                self.give_up(spec, 1, trail, &failure).await;
+                self.give_up(spec, job.attempt, trail, &failure, at.unwrap_or_else(Timestamp::now)).await;
                 Outcome::Dead(failure)
             }
         }
@@ -255,34 +334,37 @@ impl Pipeline {
                     .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)
                     .await;
             }
-            Outcome::Dead(_) => {
-                if let Err(lost) = self.queue.conclude(job, Verdict::failed(&failure)).await {
-                    tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
-                    return Outcome::Abandoned;
-                }
-                self.metrics.job_failed(&failure);
-                tracing::error!(
-                    kind,
-                    "task failed after attempt {}: {failure} ({})",
-                    job.attempt,
-                    failure.kind.meaning()
-                );
-                self.give_up(spec, job.attempt, trail, &failure).await;
-            }
+            Outcome::Dead(_) => return self.dead(job, trail, failure).await,
             // The pool, which has stopped the job, says why.
-            Outcome::HandBack | Outcome::Abandoned | Outcome::Done => tracing::debug!(kind, "{failure}"),
+            Outcome::HandBack | Outcome::Abandoned | Outcome::Done | Outcome::Untold { .. } => {
+                tracing::debug!(kind, "{failure}");
+            }
         }
         outcome
     }
 
-    /// Tells store and watchers that the task has failed for good.
-    async fn give_up(&self, spec: &JobSpec, attempts: u32, trail: &Trail, failure: &Failure) {
+    /// The job has failed for good.
+    async fn dead(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
+        let (kind, at) = (failure.kind.name(), Timestamp::now());
+        let verdict = Verdict::Failed { kind: kind.to_owned(), message: failure.message.clone(), at: Some(at) };
+        if let Err(lost) = self.queue.conclude(job, verdict).await {
+            tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
+            return Outcome::Abandoned;
+        }
+        self.metrics.job_failed(&failure);
+        tracing::error!(kind, "task failed after attempt {}: {failure} ({})", job.attempt, failure.kind.meaning());
+        self.give_up(&job.spec, job.attempt, trail, &failure, at).await;
+        Outcome::Dead(failure)
+    }
+
+    /// Tells store, watchers and, if it wants to know, the backend that the task has failed for good.
+    async fn give_up(&self, spec: &JobSpec, attempts: u32, trail: &Trail, failure: &Failure, at: Timestamp) {
         let error_log = serde_json::json!({
             "kind": failure.kind.name(),
             "message": failure.message,
             "attempts": attempts,
             "enrolled": trail.enrolled,
-            "failedAt": jiff::Timestamp::now().to_string(),
+            "failedAt": at.to_string(),
         });
         // The gate may have refused the job before anything was known of the task.
         let record = self.store.read(spec.task_id).await.ok().flatten();
@@ -295,6 +377,20 @@ impl Pipeline {
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
         self.events.status(&trail.fence, spec.task_id, order_id, "failed", previous, &failure.message).await;
+        if self.finalize.tells_of_failures() {
+            let (kind, message) = (failure.kind.name().to_owned(), failure.message.clone());
+            self.keep_notice(&Notice { task_id: spec.task_id, kind, message, failed_at: at }).await;
+        }
+    }
+
+    /// As long as Redis is away, so is the job's own end.
+    async fn keep_notice(&self, notice: &Notice) {
+        let mut attempt = 1;
+        while let Err(failure) = self.queue.keep_notice(notice).await {
+            tracing::debug!("{failure}; again until it is kept");
+            tokio::time::sleep(crate::http::pause(attempt, None).min(STORE_PAUSE)).await;
+            attempt += 1;
+        }
     }
 
     async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {

@@ -25,6 +25,8 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// what is left, once the lease has run out.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
+/// Finalize calls of jobs that were delivered before, at once: they take no slot.
+const CALLS_AT_ONCE: usize = 8;
 /// How long telling the backend of a job that the pool ended may take.
 const GAVE_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -100,6 +102,14 @@ pub async fn run(
         }
     });
 
+    let caller = tokio::spawn({
+        let (calling, ended) = (run_untold(pool.clone(), jobs.clone(), no_more.clone()), broken.clone().drop_guard());
+        async move {
+            let _ended = ended;
+            calling.await;
+        }
+    });
+
     let told = tokio::select! {
         () = stop.cancelled() => true,
         () = stop_now.cancelled() => true,
@@ -108,8 +118,10 @@ pub async fn run(
     no_more.cancel();
     info!(running = jobs.len(), drain_seconds = settings.drain.as_secs(), "stopping: no more jobs are taken");
     let finished = async {
-        if let Err(panic) = taker.await {
-            error!(%panic, "the taking task ended in a panic: this is a defect");
+        for task in [taker, caller] {
+            if let Err(panic) = task.await {
+                error!(%panic, "a taking task ended in a panic: this is a defect");
+            }
         }
         jobs.close();
         jobs.wait().await;
@@ -167,6 +179,28 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
             };
             jobs.spawn(job.instrument(span));
         }
+    }
+}
+
+/// Runs the jobs that are delivered and whose finalize call is due again, beside the slots.
+async fn run_untold(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToken) {
+    let calls = Arc::new(Semaphore::new(CALLS_AT_ONCE));
+    loop {
+        let call = tokio::select! {
+            biased;
+            () = no_more.cancelled() => return,
+            call = calls.clone().acquire_owned() => call,
+        };
+        // The semaphore is never closed.
+        let Ok(call) = call else { return };
+        let Some(leased) = pool.queue.next_untold(&no_more).await else { return };
+        let pool = pool.clone();
+        let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+        let job = async move {
+            pool.job(Arc::new(leased)).await;
+            drop(call);
+        };
+        jobs.spawn(job.instrument(span));
     }
 }
 
@@ -244,7 +278,7 @@ impl Pool {
             // What a runner has finished stays finished; so does what it has reported as failed.
             (
                 Ending::Interrupted | Ending::Stopped | Ending::TimedOut,
-                Some(Ok(outcome @ (Outcome::Done | Outcome::Dead(_)))),
+                Some(Ok(outcome @ (Outcome::Done | Outcome::Untold { .. } | Outcome::Dead(_)))),
             ) => outcome,
             (Ending::Interrupted, _) => Outcome::HandBack,
             (Ending::LeaseLost, _) => Outcome::Abandoned,

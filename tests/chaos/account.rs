@@ -65,6 +65,7 @@ async fn busy(redis: &mut MultiplexedConnection, living: usize) -> redis::RedisR
     };
     see(LIST, redis.llen(LIST).await?);
     see("delayed", redis.zcard(format!("{PREFIX}delayed")).await?);
+    see("untold", redis.zcard(format!("{PREFIX}untold")).await?);
     let keys: Vec<String> = redis.keys(format!("{PREFIX}*:*")).await?;
     for key in keys {
         let kind: String = redis::cmd("TYPE").arg(&key).query_async(redis).await?;

@@ -195,13 +195,20 @@ async fn a_catalogue_that_is_not_there_and_a_backend_that_refuses() {
     let case = Case { task_id: 2201, kind: "catalog_unavailable", attempts: 2, says: "the catalogue" };
     assert_failed(&world, &daemon, &case).await;
 
+    drop(daemon);
     world.backend.origin.fault(FINALIZE, Fault::status_with(403, &[]));
+    let daemon =
+        world.daemon().set("report.give_up_after_seconds", 2).set("report.retry_delay_seconds", 1).start().await;
     let published = Publish::of(&small()).at(&world.origin, "/2202");
     world.redis.set_task(2202, "enrolled");
     world.redis.push_job(2202, &published.url);
     world.redis.wait_for_task(2202, "failed").await;
     assert_eq!(world.error_log(2202)["kind"], "finalize_failed");
-    assert_eq!(world.dead_of(2202).await["attempts"], 2);
+    let envelope = world.dead_of(2202).await;
+    assert_eq!((&envelope["kind"], &envelope["attempts"]), (&"finalize_failed".into(), &1.into()));
+    let kinds: Vec<_> = envelope["history"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+    assert!(kinds.len() >= 3 && kinds.iter().all(|kind| kind == "finalize_failed"), "{envelope:#}");
+    assert_eq!(world.backend.finalize_calls().len(), kinds.len());
     // Delivered, but the backend does not know: the sandbox stays for the next attempt.
     assert_eq!(tree(daemon.delivered()).len(), 1);
     assert!(daemon.task_directory(2202).exists());

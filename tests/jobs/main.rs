@@ -11,6 +11,7 @@ mod crash;
 mod drain;
 mod failures;
 mod ffmpeg;
+mod finalize;
 mod frugal;
 mod gate;
 mod operating;

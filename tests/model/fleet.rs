@@ -21,7 +21,9 @@ pub struct State {
     pub late: Vec<Request>,
     /// How much trouble there may still be.
     pub troubles: u8,
-    /// Identities that have made the finalize call, for each element.
+    /// Whether the backend may still refuse a call, once.
+    pub may_refuse: bool,
+    /// Identities whose finalize call was accepted, for each element.
     pub callers: [Vec<Identity>; ELEMENTS],
 }
 
@@ -48,8 +50,12 @@ pub enum Action {
     Finish(usize),
     /// The attempt fails.
     Fail(usize),
-    /// The finalize call is made.
+    /// The finalize call is made, and accepted.
     Call(usize),
+    /// The finalize call is made, and refused.
+    Refuse(usize),
+    /// A process asks for a delivered job whose call is to be made again.
+    Tell(usize),
     /// A lease runs out: its process is dead, stopped (SIGSTOP), cut off or slow. It may go on later.
     RunOut(Identity),
     /// `renew.lua`
@@ -80,6 +86,8 @@ pub struct Fleet {
     /// So often something bad happens: a kill, a lost answer, a broken connection, a restart, a lease that runs out
     /// although its process lives.
     pub troubles: u8,
+    /// Whether the backend refuses a finalize call, once at most.
+    pub refuses: bool,
     pub load: Load,
     pub fault: Option<Fault>,
 }
@@ -91,7 +99,14 @@ impl Model for Fleet {
     fn init_states(&self) -> Vec<State> {
         let mut server = Server::new(self.load);
         let processes = [(); SLOTS].map(|()| Some(Process::new(server.register())));
-        vec![State { server, processes, late: Vec::new(), troubles: self.troubles, callers: Default::default() }]
+        vec![State {
+            server,
+            processes,
+            late: Vec::new(),
+            troubles: self.troubles,
+            may_refuse: self.refuses,
+            callers: Default::default(),
+        }]
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
@@ -122,12 +137,20 @@ impl Model for Fleet {
                         actions.push(Action::Fail(slot));
                     }
                 }
-                Step::Call(..) => actions.push(Action::Call(slot)),
+                Step::Call(element, ..) => {
+                    actions.push(Action::Call(slot));
+                    if element == FAILS && state.may_refuse {
+                        actions.push(Action::Refuse(slot));
+                    }
+                }
                 // The sweep has seen something in the claimed list.
                 Step::Take if !server.claimed[usize::from(process.identity)].is_empty() => {
                     actions.push(Action::Look(slot));
                 }
                 _ => {}
+            }
+            if process.step == Step::Take && !server.untold.is_empty() {
+                actions.push(Action::Tell(slot));
             }
             if server.leases[usize::from(process.identity)] == Lease::RunOut {
                 actions.push(Action::Renew(slot));
@@ -204,6 +227,12 @@ impl Model for Fleet {
                 state.callers.iter().any(|callers| callers.len() > 1) && state.is_over()
             }),
         ];
+        if self.refuses {
+            properties
+                .push(Property::sometimes("a call that was refused is accepted in the end", |_, state: &State| {
+                    !state.may_refuse && state.server.done[usize::from(FAILS)] == 1
+                }));
+        }
         if self.load == Load::Two {
             properties.push(Property::sometimes("both are done", |_, state: &State| state.server.done == [1, 1]));
         }
@@ -279,7 +308,7 @@ impl State {
                 process.receives(oldest);
             }
             Action::Finish(slot) => self.advance(slot, |step| match step {
-                Step::Run(element, claim, record) => Step::Confirm(element, claim, record),
+                Step::Run(element, claim, record) => Step::Note(element, claim, record),
                 other => other,
             }),
             Action::Fail(slot) => self.advance(slot, |step| match step {
@@ -297,6 +326,14 @@ impl State {
                     self.advance(slot, |_| Step::Conclude(element, claim, record));
                 }
             }
+            Action::Refuse(slot) => {
+                self.may_refuse = false;
+                self.advance(slot, |step| match step {
+                    Step::Call(element, claim, record) => Step::Settle(element, claim, Outcome::Untold, record),
+                    other => other,
+                });
+            }
+            Action::Tell(slot) => self.processes[slot].as_mut().expect("it runs").asks_for_untold(),
             Action::RunOut(identity) => self.server.leases[usize::from(identity)] = Lease::RunOut,
             Action::Renew(slot) => self.server.renew(self.processes[slot].expect("it runs").identity),
             Action::GiveBack(slot) => self.server.give_back(self.processes[slot].expect("it runs").identity),

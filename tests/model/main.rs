@@ -22,26 +22,32 @@ use crate::fleet::Fleet;
 use crate::server::Load;
 
 /// Visits every state that so many troubles can lead to.
-fn check(load: Load, troubles: u8) {
-    let fleet = Fleet { load, troubles, fault: None };
+fn check(load: Load, troubles: u8, refuses: bool) {
+    let fleet = Fleet { load, troubles, refuses, fault: None };
     let checker = fleet.checker().threads(2).finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join();
-    println!("{load:?}, {troubles} troubles: {} states", checker.unique_state_count());
+    println!("{load:?}, {troubles} troubles, refuses: {refuses}: {} states", checker.unique_state_count());
     checker.assert_properties();
 }
 
 #[test]
 fn one_element_ends_once_whatever_happens() {
-    check(Load::One, 3);
+    check(Load::One, 3, false);
 }
 
 #[test]
 fn two_elements_end_once_each_whatever_happens() {
-    check(Load::Two, 2);
+    check(Load::Two, 2, false);
 }
 
 #[test]
 fn of_two_elements_of_one_task_one_is_done_whatever_happens() {
-    check(Load::Twins, 2);
+    check(Load::Twins, 2, false);
+}
+
+#[test]
+fn a_job_whose_finalize_call_was_refused_ends_once_whatever_happens() {
+    check(Load::One, 2, true);
+    check(Load::Twins, 1, true);
 }
 
 /// The checks can fail: each protocol that lacks something breaks a rule, with so many troubles.
@@ -60,7 +66,7 @@ fn a_protocol_that_lacks_something_breaks_a_rule() {
         (Fault::TornPromote, Load::One, 0, "nobody calls twice for an element"),
     ];
     for (fault, load, troubles, rule) in faults {
-        let fleet = Fleet { load, troubles, fault: Some(fault) };
+        let fleet = Fleet { load, troubles, refuses: false, fault: Some(fault) };
         let found = HasDiscoveries::AnyOf([rule].into());
         let checker = fleet.checker().threads(2).finish_when(found).spawn_bfs().join();
         let path = checker.discovery(rule);

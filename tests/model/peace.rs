@@ -64,6 +64,7 @@ fn round(state: &mut State, fault: Option<Fault>) {
             Step::Look => Action::Look(slot),
             Step::Run(..) => Action::Finish(slot),
             Step::Call(..) => Action::Call(slot),
+            Step::Take if !state.server.untold.is_empty() => Action::Tell(slot),
             _ => Action::Answer(slot),
         };
         state.happen(action, None);

@@ -2,7 +2,7 @@
 //! Its sweep, which runs beside, is part of [`fleet`](crate::fleet).
 
 use crate::fault::Fault;
-use crate::server::{Claim, Element, Guard, Identity, Outcome, Record, Server, Start};
+use crate::server::{Claim, Element, Guard, Identity, Outcome, Record, Server, Start, Verdict};
 
 /// One running program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -27,11 +27,13 @@ pub enum Step {
     TurnAway(Element),
     /// The download and the delivery, with no command at all.
     Run(Element, Claim, Record),
-    /// `confirm.lua`
-    Confirm(Element, Claim, Record),
+    /// `tell.lua`
+    Tell(Claim),
+    /// `confirm.lua`, noting that the job is delivered and the backend is to be told.
+    Note(Element, Claim, Record),
     /// The finalize call.
     Call(Element, Claim, Record),
-    /// `confirm.lua` with a verdict.
+    /// `confirm.lua`, noting that the backend has accepted it.
     Conclude(Element, Claim, Record),
     /// `settle.lua`
     Settle(Element, Claim, Outcome, Record),
@@ -71,7 +73,8 @@ impl Process {
             Step::Start(_, claim)
             | Step::Contest(_, claim, _)
             | Step::Run(_, claim, _)
-            | Step::Confirm(_, claim, _)
+            | Step::Tell(claim)
+            | Step::Note(_, claim, _)
             | Step::Call(_, claim, _)
             | Step::Conclude(_, claim, _)
             | Step::Settle(_, claim, ..) => Some(claim),
@@ -97,6 +100,12 @@ impl Process {
         self.next_claim - 1
     }
 
+    /// In place of the next `BLMOVE` it asks for a delivered job whose call is to be made again. (In the program
+    /// that goes on beside it, with claims of its own.)
+    pub fn asks_for_untold(&mut self) {
+        self.step = Step::Tell(self.claim());
+    }
+
     /// What it does with an element that it was given.
     pub fn receives(&mut self, element: Option<Element>) {
         self.step = match element {
@@ -112,15 +121,18 @@ impl Process {
             (Step::Take, Answer::Element(element)) => return self.receives(Some(element)),
             (Step::Start(element, claim), Answer::Start(start)) => match start {
                 Start::NotOurs => Step::Lost,
-                Start::Started(record) if record.delivered => Step::Settle(element, claim, Outcome::Done, record),
-                Start::Started(record) => Step::Run(element, claim, record),
+                Start::Started(record) => next(element, claim, record),
                 Start::Held(guard) => Step::Contest(element, claim, guard),
                 Start::Recent => Step::TurnAway(element),
                 Start::Gone => Step::Take,
             },
             (Step::Contest(element, ..), Answer::Is(true)) => Step::TurnAway(element),
             (Step::Contest(element, claim, _), Answer::Is(false)) => Step::Start(element, claim),
-            (Step::Confirm(element, claim, record), Answer::Is(true)) => Step::Call(element, claim, record),
+            (Step::Tell(claim), Answer::Untold(Some((element, record)))) => next(element, claim, record),
+            (Step::Note(element, claim, mut record), Answer::Is(true)) => {
+                record.verdict = Verdict::Untold;
+                Step::Call(element, claim, record)
+            }
             (Step::Conclude(element, claim, record), Answer::Is(true)) => {
                 Step::Settle(element, claim, Outcome::Done, record)
             }
@@ -130,12 +142,22 @@ impl Process {
     }
 }
 
+/// What it does with a job that it has, from what is known of it.
+fn next(element: Element, claim: Claim, record: Record) -> Step {
+    match record.verdict {
+        Verdict::None => Step::Run(element, claim, record),
+        Verdict::Untold => Step::Note(element, claim, record),
+        Verdict::Told => Step::Settle(element, claim, Outcome::Done, record),
+    }
+}
+
 /// What the server says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     NotOurs,
     Element(Element),
     Start(Start),
+    Untold(Option<(Element, Record)>),
     Is(bool),
 }
 
@@ -158,8 +180,10 @@ pub fn execute(server: &mut Server, request: &Request, fault: Option<Fault>) -> 
             true => Answer::Is(true),
             false => Answer::NotOurs,
         },
-        Step::Confirm(element, claim, _) | Step::Conclude(element, claim, _) => {
-            match server.confirm(identity, claim, element, matches!(step, Step::Conclude(..))) {
+        Step::Tell(claim) => server.tell(identity, claim).map_or(Answer::NotOurs, Answer::Untold),
+        Step::Note(element, claim, _) | Step::Conclude(element, claim, _) => {
+            let verdict = if matches!(step, Step::Note(..)) { Verdict::Untold } else { Verdict::Told };
+            match server.confirm(identity, claim, element, verdict) {
                 false if !is_member => Answer::NotOurs,
                 holds => Answer::Is(holds),
             }

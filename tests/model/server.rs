@@ -40,8 +40,18 @@ pub enum Lease {
 pub struct Record {
     pub attempts: u8,
     pub crashes: u8,
-    /// The verdict: the backend has accepted the finalize call.
-    pub delivered: bool,
+    pub verdict: Verdict,
+}
+
+/// What is noted about the end of a job.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    #[default]
+    None,
+    /// It is delivered, and the backend is to be told.
+    Untold,
+    /// The backend has accepted the finalize call.
+    Told,
 }
 
 /// Who has a task, says `guards`.
@@ -49,12 +59,14 @@ pub struct Record {
 pub enum Guard {
     Runs(Identity, Claim),
     Delayed(Identity, Claim),
+    Untold(Identity, Claim),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     Done,
     Retry,
+    Untold,
     Dead,
 }
 
@@ -78,6 +90,7 @@ pub struct Server {
     pub claimed: [Vec<Element>; PLACES],
     pub running: [Vec<(Claim, Element)>; PLACES],
     pub delayed: Vec<(Identity, Claim, Element)>,
+    pub untold: Vec<(Identity, Claim, Element)>,
     pub records: [Record; ELEMENTS],
     pub guards: [Option<Guard>; ELEMENTS],
     pub recent: [bool; ELEMENTS],
@@ -97,6 +110,7 @@ impl Server {
             claimed: Default::default(),
             running: Default::default(),
             delayed: Vec::new(),
+            untold: Vec::new(),
             records: Default::default(),
             guards: Default::default(),
             recent: Default::default(),
@@ -189,6 +203,9 @@ impl Server {
             Guard::Delayed(identity, claim) => {
                 self.delayed.iter().any(|(by, known, _)| (*by, *known) == (identity, claim))
             }
+            Guard::Untold(identity, claim) => {
+                self.untold.iter().any(|(by, known, _)| (*by, *known) == (identity, claim))
+            }
         };
         if !holds {
             self.guards[task] = None;
@@ -207,16 +224,38 @@ impl Server {
         true
     }
 
-    /// `confirm.lua`; with `conclude` it notes that the backend has accepted the finalize call.
-    pub fn confirm(&mut self, identity: Identity, claim: Claim, element: Element, conclude: bool) -> bool {
+    /// `tell.lua`: a delivered job whose call is to be made again, with what is remembered of it. `Err` when
+    /// the lease is gone.
+    pub fn tell(&mut self, identity: Identity, claim: Claim) -> Result<Option<(Element, Record)>, ()> {
+        let place = usize::from(identity);
+        if !self.is_member(identity) {
+            return Err(());
+        }
+        let running = self.running[place].iter().find(|(known, _)| *known == claim);
+        let element = match running {
+            Some((_, element)) => *element,
+            None if self.untold.is_empty() => return Ok(None),
+            None => {
+                let (by, known, element) = self.untold.remove(0);
+                self.running[place].push((claim, element));
+                let task = self.task(element);
+                if self.guards[task] == Some(Guard::Untold(by, known)) {
+                    self.guards[task] = Some(Guard::Runs(identity, claim));
+                }
+                element
+            }
+        };
+        Ok(Some((element, self.records[usize::from(element)])))
+    }
+
+    /// `confirm.lua` with a verdict.
+    pub fn confirm(&mut self, identity: Identity, claim: Claim, element: Element, verdict: Verdict) -> bool {
         let holds = self.running[usize::from(identity)].contains(&(claim, element));
         if !self.is_member(identity) || !holds {
             return false;
         }
         self.leases[usize::from(identity)] = Lease::Good;
-        if conclude {
-            self.records[usize::from(element)].delivered = true;
-        }
+        self.records[usize::from(element)].verdict = verdict;
         true
     }
 
@@ -243,16 +282,19 @@ impl Server {
         let holder = Guard::Runs(identity, claim);
         match outcome {
             Outcome::Retry => self.delayed.push((identity, claim, element)),
+            Outcome::Untold => self.untold.push((identity, claim, element)),
             Outcome::Done => self.done[usize::from(element)] += 1,
             Outcome::Dead => self.dead[usize::from(element)] += 1,
         }
-        if outcome == Outcome::Retry {
-            self.guards[task] = Some(Guard::Delayed(identity, claim));
-        } else if self.guards[task] == Some(holder) {
-            self.guards[task] = None;
+        match outcome {
+            Outcome::Retry => self.guards[task] = Some(Guard::Delayed(identity, claim)),
+            Outcome::Untold => self.guards[task] = Some(Guard::Untold(identity, claim)),
+            Outcome::Done | Outcome::Dead if self.guards[task] == Some(holder) => self.guards[task] = None,
+            Outcome::Done | Outcome::Dead => {}
         }
         self.recent[task] |= outcome == Outcome::Done;
-        self.records[usize::from(element)] = if outcome == Outcome::Retry { record } else { Record::default() };
+        let stays = matches!(outcome, Outcome::Retry | Outcome::Untold);
+        self.records[usize::from(element)] = if stays { record } else { Record::default() };
         Some(true)
     }
 
@@ -307,7 +349,7 @@ impl Server {
         for (claim, element) in running {
             let record = &mut self.records[usize::from(element)];
             // A job whose end is known is not what killed the instance.
-            if seen.contains(&(claim, element)) && !record.delivered {
+            if seen.contains(&(claim, element)) && record.verdict == Verdict::None {
                 record.crashes += 1;
             }
             if record.crashes >= MOST {
@@ -331,7 +373,8 @@ impl Server {
     /// In how many places the element is.
     pub fn places_of(&self, element: Element) -> usize {
         let held = self.claimed.iter().flatten().chain(self.running.iter().flatten().map(|(_, held)| held));
-        let waiting = self.list.iter().chain(self.delayed.iter().map(|(.., delayed)| delayed));
+        let later = self.delayed.iter().chain(&self.untold).map(|(.., element)| element);
+        let waiting = self.list.iter().chain(later);
         let ended = usize::from(self.done[usize::from(element)] + self.dead[usize::from(element)]);
         held.chain(waiting).filter(|other| **other == element).count() + ended
     }

@@ -13,5 +13,6 @@ mod settle;
 mod store;
 mod table;
 mod take;
+mod untold;
 mod verdicts;
 mod world;

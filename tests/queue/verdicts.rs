@@ -11,7 +11,7 @@ use crate::support::redis::RedisServer;
 use crate::world::{World, element, eventually, failure, key, next};
 
 fn delivered() -> Verdict {
-    Verdict::Delivered { folder: "Course Name".into() }
+    Verdict::told("Course Name")
 }
 
 #[tokio::test]

@@ -14,6 +14,9 @@ pub const ENROLL: &str = "/api/v1/enroll";
 /// The path of the finalize webhook.
 pub const FINALIZE: &str = "/api/v1/webhook/finalize";
 
+/// The path of the webhook that is told of failures.
+pub const FAILED: &str = "/api/v1/webhook/failed";
+
 /// A backend on an origin of its own: it enrolls everybody and accepts every finalize call, unless
 /// told otherwise. For a status 500 or silence use its origin:
 /// `backend.origin.fault(FINALIZE, Fault::Status(500).times(2))`, `backend.origin.hold(ENROLL)`.
@@ -30,6 +33,7 @@ impl Backend {
         let answers = Arc::clone(&refused);
         origin.answer(ENROLL, move |request| enroll(&answers.lock().expect("answers"), request));
         origin.answer(FINALIZE, |_| Reply::json(&json!({"success": true})));
+        origin.answer(FAILED, |_| Reply::json(&json!({"success": true})));
         Backend { origin, refused }
     }
 

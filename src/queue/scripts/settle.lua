@@ -1,8 +1,8 @@
 -- Settles one running job, if its instance still has its lease.
 -- KEYS 1 leases  2 running hash of the instance  3 list  4 delayed  5 dead  6 records  7 guards
---      8 recent  9 counts
--- ARGV 1 instance  2 claim  3 token of the instance  4 done | retry | dead | returned | left (where
---      the commands put it)
+--      8 recent  9 counts  10 untold
+-- ARGV 1 instance  2 claim  3 token of the instance  4 done | retry | untold | dead | returned | left
+--      (where the commands put it)
 --      5 delay (ms) or envelope  6 record, '' to delete it, '-' to leave it
 --      7 how long a second element of the task is set aside after `done` (ms)
 --      then commands that follow when it is settled now
@@ -24,6 +24,8 @@ redis.call('HDEL', KEYS[2], ARGV[2])
 local written
 if outcome == 'retry' then
     written = redis.pcall('ZADD', KEYS[4], now + ARGV[5], member)
+elseif outcome == 'untold' then
+    written = redis.pcall('ZADD', KEYS[10], now + ARGV[5], member)
 elseif outcome == 'dead' then
     written = redis.pcall('LPUSH', KEYS[5], ARGV[5])
 elseif outcome == 'returned' then
@@ -36,8 +38,8 @@ if type(written) == 'table' and written.err then
 end
 
 if task ~= '' then
-    if outcome == 'retry' then
-        redis.call('HSET', KEYS[7], task, 'delayed/' .. member)
+    if outcome == 'retry' or outcome == 'untold' then
+        redis.call('HSET', KEYS[7], task, (outcome == 'retry' and 'delayed/' or 'untold/') .. member)
     elseif redis.call('HGET', KEYS[7], task) == ARGV[1] .. '/' .. ARGV[2] then
         redis.call('HDEL', KEYS[7], task)
     end
