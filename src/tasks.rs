@@ -34,7 +34,7 @@ pub struct TaskState {
     pub order_id: Option<u64>,
     /// Without credentials and query.
     pub course_url: Option<String>,
-    /// Where its element is: `waiting`, `running`, `delayed`, `dead`; `null` when nowhere.
+    /// Where its element is: `waiting`, `running`, `delayed`, `untold`, `dead`; `null` when nowhere.
     pub place: Option<&'static str>,
     /// Who runs it.
     pub instance: Option<String>,
