@@ -60,7 +60,7 @@ impl Config {
         let redis_from_field = redis_url_from_field(&environment);
         let mut source = Source::new(flags, environment, table, file_name);
         let s = &mut source;
-        let config = Config {
+        let mut config = Config {
             redis: read_redis(s, redis_from_field),
             queue: queue::read(s),
             worker: WorkerSettings {
@@ -184,7 +184,7 @@ impl Config {
                 listen: s.optional_address(
                     "admin.listen",
                     "127.0.0.1:9300",
-                    "Address of /livez, /readyz and /metrics, or off.",
+                    "Address of /livez, /readyz and /metrics, or off; if not set, worker.instance 1 to 99 is added to the port.",
                 ),
             },
             log: LogSettings {
@@ -197,9 +197,19 @@ impl Config {
                 ),
             },
         };
+        config.spread_admin_ports(&source);
         source.refuse_unknown();
         config.cross_check(&mut source);
         Ok((config, source))
+    }
+
+    /// Instances of one host that differ in nothing but their number have an admin port each.
+    fn spread_admin_ports(&mut self, source: &Source) {
+        let number = self.worker.instance.parse::<u16>().ok().filter(|number| *number < 100);
+        if let (Some(address), Some(number), false) = (&mut self.admin.listen, number, source.is_given("admin.listen"))
+        {
+            address.set_port(address.port() + number);
+        }
     }
 
     /// Settings that only make sense together.

@@ -95,6 +95,11 @@ impl Source {
         self.docs.push(SettingDoc { name: name.into(), default: default.to_string(), help: help.into(), fallback });
     }
 
+    /// Whether a flag, the environment or the file says something about the setting.
+    pub fn is_given(&self, name: &str) -> bool {
+        self.find(name, None).is_some()
+    }
+
     fn find(&self, name: &str, fallback: Option<&str>) -> Option<Found> {
         if let Some(text) = self.flags.get(name) {
             return Some(Found { value: Value::String(text.clone()), origin: "flag".into() });

@@ -20,6 +20,17 @@ fn flags_win_over_environment_over_file_over_field_names() {
 }
 
 #[test]
+fn instances_of_one_host_have_an_admin_port_each() {
+    let port = |file, environment: &[(&str, &str)]| Some(load(file, environment, &[]).unwrap().admin.listen?.port());
+    for (instance, expected) in [("0", 9300), ("1", 9301), ("4", 9304), ("99", 9399), ("100", 9300), ("blue", 9300)] {
+        assert_eq!(port("", &[("INSTANCE_ID", instance)]), Some(expected), "{instance}");
+    }
+    let given = "[admin]\nlisten = \"127.0.0.1:9400\"\n";
+    assert_eq!(port(given, &[("INSTANCE_ID", "4")]), Some(9400));
+    assert_eq!(port("", &[("INSTANCE_ID", "4"), ("HAULD_ADMIN_LISTEN", "off")]), None);
+}
+
+#[test]
 fn every_error_comes_in_one_run_with_name_value_and_reason() {
     let errors = load(
         "[worker]\njobs = 0\njops = 3\n[gate]\nwait_seconds = \"soon\"\n[resolver]\nkind = \"magic\"\n",
