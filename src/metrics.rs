@@ -189,6 +189,7 @@ mod tests {
     fn every_metric_of_the_table_is_exported() {
         let metrics = Metrics::new();
         metrics.enrollments.get_or_create(&OutcomeLabel { outcome: "enrolled" }).inc();
+        metrics.orders.get_or_create(&OutcomeLabel { outcome: "accepted" }).inc();
         metrics.hook_requests.get_or_create(&RouteLabel { route: "/api/v1/orders", code: 200 }).inc();
         let text = metrics.encode();
         for (name, _) in Metrics::table() {

@@ -101,10 +101,13 @@ fn a_secret_file_that_others_can_read_is_refused() {
 }
 
 #[test]
-fn a_hook_without_a_token_is_refused() {
-    let errors = load("[hook]\nlisten = \"127.0.0.1:1\"\n", &[], &[]).unwrap_err();
-    let names: Vec<&str> = errors.iter().map(|error| error.name.as_str()).collect();
-    assert_eq!(names, ["hook.token_file", "enrollment.endpoint"]);
+fn a_hook_that_others_reach_needs_to_know_who_asks() {
+    let names = |address: &str| {
+        let errors = load(&format!("[hook]\nlisten = \"{address}:1\"\n"), &[], &[]).unwrap_err();
+        errors.into_iter().map(|error| error.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("127.0.0.1"), ["enrollment.endpoint"]);
+    assert_eq!(names("0.0.0.0"), ["hook.listen", "enrollment.endpoint"]);
 }
 
 #[test]

@@ -359,13 +359,6 @@ impl Pipeline {
 
     /// Tells store, watchers and, if it wants to know, the backend that the task has failed for good.
     async fn give_up(&self, spec: &JobSpec, attempts: u32, trail: &Trail, failure: &Failure, at: Timestamp) {
-        let error_log = serde_json::json!({
-            "kind": failure.kind.name(),
-            "message": failure.message,
-            "attempts": attempts,
-            "enrolled": trail.enrolled,
-            "failedAt": at.to_string(),
-        });
         // The gate may have refused the job before anything was known of the task.
         let record = self.store.read(spec.task_id).await.ok().flatten();
         let stored = record.as_ref().map(|record| record.status.as_str());
@@ -373,6 +366,14 @@ impl Pipeline {
             tracing::info!("the task was completed before and stays so: the customer has the course");
             return;
         }
+        let error_log = serde_json::json!({
+            "kind": failure.kind.name(),
+            "message": failure.message,
+            "attempts": attempts,
+            // The pool, which ends a job from outside, does not know whether the gate was passed.
+            "enrolled": trail.enrolled || stored == Some("enrolled"),
+            "failedAt": at.to_string(),
+        });
         self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");

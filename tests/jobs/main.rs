@@ -14,6 +14,7 @@ mod ffmpeg;
 mod finalize;
 mod frugal;
 mod gate;
+mod hook;
 mod operating;
 mod orders;
 mod outages;

@@ -194,6 +194,11 @@ impl Daemon {
         self.process.signal(Signal::TERM);
     }
 
+    /// SIGHUP: read what may be read again.
+    pub fn sighup(&self) {
+        self.process.signal(Signal::HUP);
+    }
+
     /// SIGINT, as Ctrl-C.
     pub fn sigint(&self) {
         self.process.signal(Signal::INT);

@@ -16,6 +16,8 @@ end
 redis.call('LPUSH', KEYS[2], ARGV[3])
 redis.call('HINCRBY', KEYS[3], 'dead', 1)
 if ARGV[2] == 'delayed' then
+    -- It has left the delayed set, which is what this counts.
+    redis.call('HINCRBY', KEYS[3], 'promoted', 1)
     redis.call('HDEL', KEYS[5], ARGV[5])
     if redis.call('HGET', KEYS[4], ARGV[4]) == 'delayed/' .. ARGV[1] then
         redis.call('HDEL', KEYS[4], ARGV[4])
