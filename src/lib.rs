@@ -22,7 +22,7 @@
 //! What they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
-//! * [`config`], [`http`], [`redis_client`], [`disk`], [`metrics`], [`progress`], [`logging`]
+//! * [`config`], [`http`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`]
 //!
 //! What puts them together:
 //!
@@ -57,6 +57,7 @@ pub mod resolver;
 pub mod rq;
 pub mod sandbox;
 pub mod serve;
+pub mod signature;
 pub mod store;
 pub mod tasks;
 pub mod worker;

@@ -2,16 +2,12 @@
 
 use std::path::Path;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use sha2::{Digest, Sha256};
-use subtle::{Choice, ConstantTimeEq};
+use subtle::ConstantTimeEq;
 
 use crate::config::{HookSettings, read_secret_file};
-
-/// What the secret of a Standard Webhooks sender begins with; base64 follows.
-const WEBHOOK_SECRET: &str = "whsec_";
+use crate::signature::webhook_secret;
 
 /// Who may ask.
 #[derive(Default)]
@@ -49,16 +45,11 @@ impl Credentials {
         for path in &settings.signing_secret_files {
             let wrong = |reason: &str| format!("hook.signing_secret_files: {}: {reason}", path.display());
             for text in lines("hook.signing_secret_files", path)?.expose_secret().lines().filter_map(line) {
-                let key = match text.strip_prefix(WEBHOOK_SECRET) {
-                    Some(encoded) => {
-                        STANDARD.decode(encoded).map_err(|_| wrong("what follows whsec_ is not base64"))?
-                    }
-                    None => text.as_bytes().to_vec(),
-                };
-                if key.len() < 16 {
+                let key = webhook_secret(text).map_err(wrong)?;
+                if key.expose_secret().len() < 16 {
                     return Err(wrong("a secret has fewer than 16 bytes"));
                 }
-                credentials.secrets.push(Secret { name: name(path), key: key.into() });
+                credentials.secrets.push(Secret { name: name(path), key });
             }
         }
         Ok(credentials)
@@ -109,9 +100,4 @@ fn lines(setting: &str, path: &Path) -> Result<SecretString, String> {
 /// A line that is neither empty nor a comment.
 fn line(text: &str) -> Option<&str> {
     Some(text.trim()).filter(|text| !text.is_empty() && !text.starts_with('#'))
-}
-
-/// Compares without telling by the time where they differ.
-pub(super) fn equal(left: &[u8], right: &[u8]) -> Choice {
-    left.ct_eq(right)
 }

@@ -7,11 +7,12 @@
 use axum::http::HeaderMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit, Mac};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-use super::credentials::{Credentials, equal};
+use super::credentials::Credentials;
+use crate::signature::{hmac, webhook_parts};
 
 /// How old, or how far in the future, a signed request may be.
 pub(super) const WINDOW_SECONDS: i64 = 300;
@@ -62,7 +63,7 @@ pub(super) fn check(
             .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())
             .take(MAX_SIGNATURES)
             .collect();
-        let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", content];
+        let parts = webhook_parts(id, timestamp, content);
         let (caller, fingerprint) = signer(credentials, &parts, &given).ok_or("wrong signature")?;
         return Ok(Signed { caller, message_id: Some(id.to_owned()), fingerprint });
     }
@@ -80,12 +81,9 @@ pub(super) fn check(
 fn signer(credentials: &Credentials, parts: &[&[u8]], given: &[Vec<u8>]) -> Option<(String, String)> {
     let mut signer = None;
     for secret in &credentials.secrets {
-        let mac = Hmac::<Sha256>::new_from_slice(secret.key.expose_secret());
-        let mut mac = mac.expect("an HMAC key"); // cannot fail: HMAC takes keys of every length
-        parts.iter().for_each(|part| mac.update(part));
-        let right = mac.finalize().into_bytes();
+        let right = hmac(secret.key.expose_secret(), parts.iter().copied());
         for signature in given {
-            if bool::from(equal(signature, &right)) {
+            if bool::from(signature.ct_eq(&right[..])) {
                 signer = Some((secret.name.clone(), hex::encode(Sha256::digest(right))));
             }
         }

@@ -8,12 +8,12 @@ use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::Serialize;
 use url::Url;
 
-use super::signature;
 use crate::config::{HttpSettings, ReportSettings};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, shown};
 use crate::job::TaskId;
 use crate::queue::Notice;
+use crate::signature;
 
 /// How much of an answer is read.
 const MAX_ANSWER_BYTES: usize = 16 * 1024;
@@ -85,11 +85,14 @@ impl FinalizeClient {
         let Some(secret) = settings.secret.clone() else {
             return Err(failed("report.secret is needed to sign the finalize call"));
         };
+        let webhook_secret = settings.webhook_secret.as_ref().unwrap_or(&secret).expose_secret();
+        let webhook_secret = signature::webhook_secret(webhook_secret)
+            .map_err(|reason| Failure::new(FailureKind::Internal, format!("report.webhook_secret_file: {reason}")))?;
         Ok(client(Some(Backend {
             client: http::call_client(http)?,
             finalize: endpoint(base, "finalize"),
             failed: endpoint(base, "failed"),
-            webhook_secret: signature::webhook_secret(settings.webhook_secret.as_ref().unwrap_or(&secret))?,
+            webhook_secret,
             secret,
             secret_in_body: settings.secret_in_body,
             timeout: settings.timeout,

@@ -1,11 +1,10 @@
 //! What the backend hears: the finalize call, that a task failed, progress and status events.
 //!
-//! * `finalize`: the calls; `signature`: how they are signed
+//! * `finalize`: the calls
 //! * `events`: what is published and never repeated
 
 mod events;
 mod finalize;
-mod signature;
 
 pub use events::{Events, ProgressWatch};
 pub use finalize::FinalizeClient;

@@ -1,12 +1,11 @@
-//! How a call to the backend is signed: as the old worker did it, and by Standard Webhooks.
+//! HMAC-SHA256, as calls to the backend and requests to the hook are signed: in the field's own way, and
+//! by Standard Webhooks.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice};
 use sha2::Sha256;
-
-use crate::failure::{Failure, FailureKind, Result};
 
 /// What a secret of Standard Webhooks begins with; base64 follows.
 const WEBHOOK_SECRET: &str = "whsec_";
@@ -18,32 +17,34 @@ pub fn old(secret: &str, parts: &[&str]) -> String {
 
 /// The header `webhook-signature` (<https://www.standardwebhooks.com>) of a message.
 pub fn webhook(secret: &SecretSlice<u8>, id: &str, timestamp: &str, body: &[u8]) -> String {
-    let parts = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body];
-    format!("v1,{}", STANDARD.encode(hmac(secret.expose_secret(), parts)))
+    format!("v1,{}", STANDARD.encode(hmac(secret.expose_secret(), webhook_parts(id, timestamp, body))))
+}
+
+/// What a signature of Standard Webhooks is over.
+pub fn webhook_parts<'a>(id: &'a str, timestamp: &'a str, body: &'a [u8]) -> [&'a [u8]; 5] {
+    [id.as_bytes(), b".", timestamp.as_bytes(), b".", body]
 }
 
 /// The bytes of a secret: after `whsec_` they are base64, any other text is its own bytes.
 ///
 /// # Errors
 /// When what follows `whsec_` is not base64.
-pub fn webhook_secret(text: &SecretString) -> Result<SecretSlice<u8>> {
-    let text = text.expose_secret();
+pub fn webhook_secret(text: &str) -> Result<SecretSlice<u8>, &'static str> {
     let bytes = match text.strip_prefix(WEBHOOK_SECRET) {
-        Some(encoded) => STANDARD.decode(encoded).map_err(|_| {
-            Failure::new(FailureKind::Internal, "report.webhook_secret_file: what follows whsec_ is not base64")
-        })?,
+        Some(encoded) => STANDARD.decode(encoded).map_err(|_| "what follows whsec_ is not base64")?,
         None => text.as_bytes().to_vec(),
     };
     Ok(SecretSlice::from(bytes))
 }
 
-fn hmac<'a>(secret: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> impl AsRef<[u8]> {
+/// HMAC-SHA256 over the parts, nothing between them.
+pub fn hmac<'a>(secret: &[u8], parts: impl IntoIterator<Item = &'a [u8]>) -> [u8; 32] {
     let mac = Hmac::<Sha256>::new_from_slice(secret);
     let mut mac = mac.expect("an HMAC key"); // cannot fail: HMAC takes keys of every length
     for part in parts {
         mac.update(part);
     }
-    mac.finalize().into_bytes()
+    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]
@@ -67,11 +68,11 @@ mod tests {
     #[test]
     fn the_webhook_signature_is_that_of_the_specification() {
         // The example of the specification of Standard Webhooks and of Svix's documentation.
-        let secret = webhook_secret(&"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into()).unwrap();
+        let secret = webhook_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         assert_eq!(
             webhook(&secret, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", br#"{"test": 2432232314}"#),
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
         );
-        assert!(webhook_secret(&"whsec_not base64".into()).is_err());
+        assert!(webhook_secret("whsec_not base64").is_err());
     }
 }
