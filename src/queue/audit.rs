@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::{AsyncCommands, RedisError};
 
 use super::findings::{Account, Finding, FindingKind};
-use super::recovery::held_parts;
+use super::recovery::{held_of, held_parts};
 use super::view::{Depths, Totals};
 use super::{DeadEnvelope, QueueView};
 use crate::failure::Result;
@@ -146,9 +146,7 @@ impl QueueView {
             for (member, due) in members {
                 let shown = String::from_utf8_lossy(&member).into_owned();
                 look.holders.insert(format!("{place}/{shown}"));
-                let rest =
-                    member.iter().position(|byte| *byte == b':').map_or(&member[..], |colon| &member[colon + 1..]);
-                look.held(key, &shown, rest, place);
+                look.held(key, &shown, held_of(&member), place);
                 if look.now - due > PATIENCE_MILLISECONDS {
                     look.find(FindingKind::Overdue, key, &shown, overdue);
                 }

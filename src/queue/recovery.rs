@@ -37,6 +37,12 @@ struct Job {
     rq: Option<Seen>,
 }
 
+/// What the running hash would hold of a member of the delayed or the untold set:
+/// `<token>-<claim>:<held>`.
+pub(super) fn held_of(member: &[u8]) -> &[u8] {
+    member.iter().position(|byte| *byte == b':').map_or(member, |colon| &member[colon + 1..])
+}
+
 /// The id and the element of a value of the running hash.
 pub(super) fn held_parts(held: &[u8]) -> (&[u8], Element) {
     let parts: Vec<&[u8]> = held.splitn(3, |byte| *byte == b':').collect();

@@ -11,6 +11,7 @@ use super::classify::{self, Reading};
 use super::keys::rq_job;
 use super::link::Backoff;
 use super::record::Record;
+use super::recovery::held_of;
 use super::rq::{self, Seen};
 use super::take::Taker;
 use super::{DeadEnvelope, Leased};
@@ -244,8 +245,7 @@ impl Taker {
         let mut commands = self.queue.shared.commands.clone();
         let holder: Vec<u8> = match guard.and_then(|guard| guard.split_once('/')) {
             None => Vec::new(),
-            // <token>-<claim>:<id>:…
-            Some(("delayed" | "untold", member)) => member.split_once(':').unwrap_or_default().1.as_bytes().to_vec(),
+            Some(("delayed" | "untold", member)) => held_of(member.as_bytes()).to_vec(),
             Some((instance, claim)) => {
                 let held: Option<Vec<u8>> = commands.hget(keys.running(instance), claim).await?;
                 held.unwrap_or_default()

@@ -2,7 +2,7 @@
 
 use redis::{AsyncCommands, RedisError};
 
-use super::recovery::held_parts;
+use super::recovery::{held_of, held_parts};
 use super::{DeadEntry, DeadFilter, QueueView};
 use crate::failure::Result;
 use crate::job::{Element, JobSpec, TaskId};
@@ -70,13 +70,13 @@ impl QueueView {
     async fn look_everywhere(&self, task_id: TaskId) -> Result<Places, RedisError> {
         let mut commands = self.commands.clone();
         let keys = &self.keys;
-        let is_of_task = |element: &Vec<u8>| JobSpec::task_id_of(&Element(element.clone())) == Some(task_id);
+        let is_of_task = |element: &Element| JobSpec::task_id_of(element) == Some(task_id);
         let mut places = Places::default();
         for page in 0..MOST / PAGE {
             let last = -1 - page * PAGE;
             let elements: Vec<Vec<u8>> = commands.lrange(&keys.list, last - PAGE + 1, last).await?;
             let full = elements.len() == PAGE as usize;
-            places.waiting.extend(elements.into_iter().rev().filter(is_of_task).map(Element));
+            places.waiting.extend(elements.into_iter().rev().map(Element).filter(is_of_task));
             if !full {
                 break;
             }
@@ -94,12 +94,12 @@ impl QueueView {
             }
         }
         let delayed: Vec<(Vec<u8>, f64)> = commands.zrange_withscores(&keys.delayed, 0, -1).await?;
-        places.delayed = delayed.into_iter().filter(|(member, _)| is_of_task(&element_of(member).0)).collect();
+        places.delayed = delayed.into_iter().filter(|(member, _)| is_of_task(&element_of(member))).collect();
         if places.running.is_none() {
             let instances: Vec<String> = commands.zrange(&keys.leases, 0, -1).await?;
             for instance in instances {
                 let claimed: Vec<Vec<u8>> = commands.lrange(keys.claimed(&instance), 0, -1).await?;
-                if claimed.iter().any(is_of_task) {
+                if claimed.into_iter().map(Element).any(|element| is_of_task(&element)) {
                     places.running = Some(instance);
                 }
             }
@@ -108,8 +108,7 @@ impl QueueView {
     }
 }
 
-/// The element of a member of the delayed set: `<token>-<claim>:<id>:<task id>:<element>`.
+/// The element of a member of the delayed set.
 pub(super) fn element_of(member: &[u8]) -> Element {
-    let held = member.iter().position(|byte| *byte == b':').map_or(member, |at| &member[at + 1..]);
-    held_parts(held).1
+    held_parts(held_of(member)).1
 }
