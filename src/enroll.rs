@@ -130,7 +130,8 @@ impl EnrollmentClient {
             let (endpoint, seconds) = (shown(&self.endpoint), self.timeout.as_secs_f64());
             unavailable(format!("{endpoint}: no answer within {seconds} s"))
         };
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             let answer = timeout_at(deadline, async { read_answer(self.send(call, key).await?).await }).await;
             let answer = answer.unwrap_or_else(|_| Err(silent()));
             let Err(failure) = answer else { return answer };
@@ -144,9 +145,8 @@ impl EnrollmentClient {
                 Ok(slot) => slot?,
                 Err(_) => return Err(failure),
             };
+            attempt += 1;
         }
-        // cannot happen: the loop above has no end
-        Err(silent())
     }
 
     async fn slot(&self) -> Result<SemaphorePermit<'_>> {

@@ -123,8 +123,11 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads one; `None` when it is not there, or damaged.
+    /// Reads one; `None` when it is not there, or damaged. Asks the disk only for what is there.
     pub(super) async fn read(&self, order_id: u64) -> Option<Entry> {
+        if !self.kept().contains_key(&order_id) {
+            return None;
+        }
         let path = self.directory.join(file_name(order_id));
         disk::blocking(move || Ok(read(&path))).await.ok().flatten()
     }

@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use order::{Order, OrderState, Place, TaskOutcome, TaskState, TaskStatus};
+pub use order::{Order, OrderState, OrderedTask, Place, TaskOutcome, TaskStatus};
 
 use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
@@ -281,8 +281,10 @@ impl Orders {
             let free = self.slots.available_permits();
             self.backlog.store(false, Relaxed);
             let due = if free > 0 { self.book.due(free).await? } else { Vec::new() };
-            // More may be there than there are slots.
-            self.backlog.store(due.len() == free, Relaxed);
+            if due.len() == free {
+                // More may be there than there are slots. What comes meanwhile says so itself.
+                self.backlog.store(true, Relaxed);
+            }
             if due.is_empty() {
                 return Ok(());
             }

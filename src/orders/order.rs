@@ -154,13 +154,13 @@ pub struct OrderState {
     pub created_at: jiff::Timestamp,
     /// When its last task ended.
     pub ended_at: Option<jiff::Timestamp>,
-    pub tasks: Vec<TaskState>,
+    pub tasks: Vec<OrderedTask>,
 }
 
 /// One task as it is told.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TaskState {
+pub struct OrderedTask {
     pub task_id: TaskId,
     #[serde(flatten)]
     pub outcome: TaskOutcome,
@@ -191,7 +191,7 @@ impl OrderState {
                 .tasks
                 .iter()
                 .zip(outcomes)
-                .map(|(task, outcome)| TaskState { task_id: task.task_id, outcome })
+                .map(|(task, outcome)| OrderedTask { task_id: task.task_id, outcome })
                 .collect(),
         }
     }

@@ -121,7 +121,8 @@ impl Orders {
         if outcome.status != TaskStatus::Enrolled {
             return (spec, outcome, Ok(()));
         }
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             let failure = match self.store.enroll(spec, Some(order_id)).await {
                 Err(failure) if failure.kind.job_policy() == JobPolicy::Retry => failure,
                 written => return (spec, outcome, written),
@@ -131,9 +132,8 @@ impl Orders {
                 tracing::warn!(task_id, order_id, kind, "the status is not written yet, trying on: {failure}");
             }
             tokio::time::sleep(http::pause(attempt, failure.retry_after).min(LONGEST_PAUSE)).await;
+            attempt += 1;
         }
-        // cannot happen: the loop above has no end
-        (spec, outcome, Ok(()))
     }
 
     /// The element goes to the queue in the instant in which that is noted: once, whatever dies.
@@ -164,7 +164,8 @@ impl Orders {
 
     /// Notes a step, however long Redis is away. Returns the length of the list after a push.
     async fn note(&self, order_id: u64, worker: &str, step: &Step<'_>) -> Result<Option<u64>, NotOurs> {
-        for attempt in 1.. {
+        let mut attempt = 1;
+        loop {
             match self.book.note(order_id, worker, step).await {
                 Ok(Noted::Yes(length)) => return Ok(step.element.map(|_| length)),
                 Ok(Noted::Before) => return Ok(None),
@@ -176,9 +177,8 @@ impl Orders {
                 Err(_) => {}
             }
             tokio::time::sleep(http::pause(attempt, None).min(LONGEST_PAUSE)).await;
+            attempt += 1;
         }
-        // cannot happen: the loop above has no end
-        Err(NotOurs)
     }
 }
 
