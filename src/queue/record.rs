@@ -74,10 +74,9 @@ impl Verdict {
         Verdict::Delivered { folder: folder.into(), untold_since: Some(since) }
     }
 
-    /// Given up because of this, now.
-    pub fn failed(failure: &Failure) -> Verdict {
-        let at = Some(Timestamp::now());
-        Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone(), at }
+    /// Given up because of this, then.
+    pub fn failed(failure: &Failure, at: Timestamp) -> Verdict {
+        Verdict::Failed { kind: failure.kind.name().to_owned(), message: failure.message.clone(), at: Some(at) }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use redis::{RedisError, ScriptInvocation};
 
 use super::lease::Lease;
@@ -79,7 +80,7 @@ impl Queue {
                 record.failed(&lease.instance, &failure);
                 let mut envelope = DeadEnvelope::new(&leased.element, &failure, &record, &lease.instance);
                 envelope.task_id = Some(leased.spec.task_id);
-                let to_keep = verdict(Verdict::failed(&failure));
+                let to_keep = verdict(Verdict::failed(&failure, Timestamp::now()));
                 Some(Settlement { word: "dead", detail: envelope.to_json(), memory: Memory::Forget, to_keep })
             }
             Outcome::HandBack => {

@@ -346,8 +346,7 @@ impl Pipeline {
     /// The job has failed for good.
     async fn dead(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
         let (kind, at) = (failure.kind.name(), Timestamp::now());
-        let verdict = Verdict::Failed { kind: kind.to_owned(), message: failure.message.clone(), at: Some(at) };
-        if let Err(lost) = self.queue.conclude(job, verdict).await {
+        if let Err(lost) = self.queue.conclude(job, Verdict::failed(&failure, at)).await {
             tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
             return Outcome::Abandoned;
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -314,7 +315,7 @@ impl Pool {
         let max_attempts = leased.max_attempts(self.queue.settings().max_attempts, failure.kind);
         let outcome = settle::outcome(failure, leased.attempt, max_attempts);
         if let Outcome::Dead(failure) = &outcome {
-            if self.queue.conclude(leased, Verdict::failed(failure)).await.is_err() {
+            if self.queue.conclude(leased, Verdict::failed(failure, Timestamp::now())).await.is_err() {
                 return Outcome::Abandoned;
             }
             self.tell(leased.spec.clone(), leased.attempt, failure.clone()).await;
