@@ -1,5 +1,5 @@
 //! The story of one job: gate, resolve, download, deliver, report. The only place that knows all
-//! rooms.
+//! rooms. How it ends is told in `ending`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{JobRunner, settle};
+use super::JobRunner;
 use crate::config::GateSettings;
 use crate::delivery::{FolderDelivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -18,16 +18,11 @@ use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::queue::{Fence, Leased, Notice, Queue, Verdict};
+use crate::queue::{Fence, Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
 use crate::store::{FinalStatus, TaskRecord, TaskStore};
-
-/// How long the end of a task is written again and again to a store that does not answer.
-const STORE_LIMIT: Duration = Duration::from_secs(60);
-/// Longest pause between two tries.
-const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
@@ -45,14 +40,14 @@ pub struct Pipeline {
 }
 
 /// What was found out about a job on its way, for the report at its end.
-struct Trail {
+pub(super) struct Trail {
     /// Whose word it is.
-    fence: Fence,
-    order_id: Option<u64>,
+    pub fence: Fence,
+    pub order_id: Option<u64>,
     /// Whether the gate let the job pass.
-    enrolled: bool,
+    pub enrolled: bool,
     /// The status that was last told.
-    status: Option<&'static str>,
+    pub status: Option<&'static str>,
 }
 
 /// An attempt that has come to its delivery.
@@ -294,128 +289,9 @@ impl Pipeline {
         }
     }
 
-    async fn completed(&self, spec: &JobSpec, trail: &Trail, folder: &str) -> Outcome {
-        self.finish(spec, FinalStatus::Completed, None).await;
-        let message = format!("delivered as {folder}");
-        self.events
-            .status(
-                &trail.fence,
-                spec.task_id,
-                trail.order_id,
-                "completed",
-                trail.status.unwrap_or("enrolled"),
-                &message,
-            )
-            .await;
-        tracing::info!(folder, "task completed");
-        Outcome::Done
-    }
-
-    /// The one place where a failed attempt is logged.
-    async fn failed(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
-        let (spec, kind) = (&job.spec, failure.kind.name());
-        let previous = trail.status.unwrap_or("enrolled");
-        let max_attempts = job.max_attempts(self.max_attempts, failure.kind);
-        let outcome = settle::outcome(failure.clone(), job.attempt, max_attempts);
-        match &outcome {
-            Outcome::Retry(_) => {
-                self.metrics.job_failed(&failure);
-                match failure.kind.costs_an_attempt() {
-                    true => {
-                        tracing::warn!(
-                            kind,
-                            "attempt {} of {max_attempts} failed: {failure}; trying again",
-                            job.attempt
-                        );
-                    }
-                    false => tracing::warn!(kind, "{failure}; trying again until it is back, which costs no attempt"),
-                }
-                self.events
-                    .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)
-                    .await;
-            }
-            Outcome::Dead(_) => return self.dead(job, trail, failure).await,
-            // The pool, which has stopped the job, says why.
-            Outcome::HandBack | Outcome::Abandoned | Outcome::Done | Outcome::Untold { .. } => {
-                tracing::debug!(kind, "{failure}");
-            }
-        }
-        outcome
-    }
-
-    /// The job has failed for good.
-    async fn dead(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
-        let (kind, at) = (failure.kind.name(), Timestamp::now());
-        if let Err(lost) = self.queue.conclude(job, Verdict::failed(&failure, at)).await {
-            tracing::warn!(kind, reason = %lost, "the job failed, but it is not ours any more: {failure}");
-            return Outcome::Abandoned;
-        }
-        self.metrics.job_failed(&failure);
-        tracing::error!(kind, "task failed after attempt {}: {failure} ({})", job.attempt, failure.kind.meaning());
-        self.give_up(&job.spec, job.attempt, trail, &failure, at).await;
-        Outcome::Dead(failure)
-    }
-
-    /// Tells store, watchers and, if it wants to know, the backend that the task has failed for good.
-    async fn give_up(&self, spec: &JobSpec, attempts: u32, trail: &Trail, failure: &Failure, at: Timestamp) {
-        // The gate may have refused the job before anything was known of the task.
-        let record = self.store.read(spec.task_id).await.ok().flatten();
-        let stored = record.as_ref().map(|record| record.status.as_str());
-        if stored == Some(FinalStatus::Completed.name()) {
-            tracing::info!("the task was completed before and stays so: the customer has the course");
-            return;
-        }
-        let error_log = serde_json::json!({
-            "kind": failure.kind.name(),
-            "message": failure.message,
-            "attempts": attempts,
-            // The pool, which ends a job from outside, does not know whether the gate was passed.
-            "enrolled": trail.enrolled || stored == Some("enrolled"),
-            "failedAt": at.to_string(),
-        });
-        self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
-        let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
-        let previous = trail.status.or(stored).unwrap_or("unknown");
-        self.events.status(&trail.fence, spec.task_id, order_id, "failed", previous, &failure.message).await;
-        if self.finalize.tells_of_failures() {
-            let (kind, message) = (failure.kind.name().to_owned(), failure.message.clone());
-            self.keep_notice(&Notice { task_id: spec.task_id, kind, message, failed_at: at }).await;
-        }
-    }
-
-    /// As long as Redis is away, so is the job's own end.
-    async fn keep_notice(&self, notice: &Notice) {
-        let mut attempt = 1;
-        while let Err(failure) = self.queue.keep_notice(notice).await {
-            tracing::debug!("{failure}; again until it is kept");
-            tokio::time::sleep(crate::http::pause(attempt, None).min(STORE_PAUSE)).await;
-            attempt += 1;
-        }
-    }
-
-    async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
-        write_end(&*self.store, spec, status, error_log).await;
-    }
-
     async fn tell(&self, spec: &JobSpec, trail: &mut Trail, status: &'static str, message: &str) {
         let previous = trail.status.replace(status).unwrap_or("enrolled");
         self.events.status(&trail.fence, spec.task_id, trail.order_id, status, previous, message).await;
-    }
-}
-
-/// Writes the end of the task. A store that is away for longer than [`STORE_LIMIT`] does not hold the
-/// job: the row can be mended, and the dead list and the log say what happened.
-async fn write_end(store: &dyn TaskStore, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
-    let started = tokio::time::Instant::now();
-    for attempt in 1.. {
-        let Err(failure) = store.finish(spec.task_id, status, error_log).await else { return };
-        let pause = crate::http::pause(attempt, None).min(STORE_PAUSE);
-        if started.elapsed() + pause > STORE_LIMIT {
-            let kind = failure.kind.name();
-            tracing::error!(kind, "the task store did not take the status {}: {failure}", status.name());
-            return;
-        }
-        tokio::time::sleep(pause).await;
     }
 }
 

@@ -4,6 +4,7 @@ use redis::AsyncCommands;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
+use super::super::ending::{STORE_LIMIT, write_end};
 use super::*;
 use crate::config::Config;
 use crate::job::TaskId;
