@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use redis::RedisError;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use super::Queue;
+use super::lease::Lease;
 use crate::metrics::Metrics;
 
 /// What is known about one connection.
@@ -35,6 +38,32 @@ impl Link {
         self.metrics.redis_up.set(0);
         if self.up.swap(false, Relaxed) {
             warn!(connection = self.connection, %error, "Redis is away");
+        }
+    }
+}
+
+impl Queue {
+    /// Asks until Redis answers. `None` after `stop`, or when the lease is gone.
+    pub(super) async fn ask<T, F>(&self, lease: &Lease, stop: &CancellationToken, question: impl Fn() -> F) -> Option<T>
+    where
+        F: Future<Output = Result<T, RedisError>>,
+    {
+        let mut backoff = Backoff::new();
+        loop {
+            match question().await {
+                Ok(answer) => {
+                    self.shared.link.answered();
+                    return Some(answer);
+                }
+                Err(error) => {
+                    self.shared.link.failed(&error);
+                    tokio::select! {
+                        () = stop.cancelled() => return None,
+                        () = lease.lost.cancelled() => return None,
+                        () = tokio::time::sleep(backoff.next()) => {}
+                    }
+                }
+            }
         }
     }
 }

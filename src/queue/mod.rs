@@ -4,7 +4,7 @@
 //! instance, running there, delayed, untold, on the dead list, or done. Every step between two
 //! places is one atomic command or script on the server.
 //!
-//! * `take`: from the list into the hands of an instance; `start`: from there to running
+//! * `take`: from the list into the hands of an instance; `start`: from there to running; `turn_away`: or not
 //! * `settle`: how a run ends; `record`: what is remembered between two runs
 //! * `untold`: jobs that are delivered and whose finalize call is to be made again; `notices`: calls about failures
 //! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
@@ -37,6 +37,7 @@ mod settle;
 mod start;
 mod take;
 mod task;
+mod turn_away;
 mod untold;
 mod view;
 

@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::lease::Lease;
-use super::link::Backoff;
 use super::record::Record;
 use super::recovery::held_parts;
 use super::{Leased, Queue};
@@ -37,7 +36,9 @@ impl Queue {
                 lease = leases.wait_for(|lease| !lease.lost.is_cancelled()) => lease.ok()?.clone(),
             };
             let claim = lease.claim();
-            let wait = match self.ask_for_untold(&lease, claim, stop).await {
+            // With the same claim until it answers: what was handed over with a lost answer is handed
+            // over again.
+            let wait = match self.ask(&lease, stop, || self.try_untold(&lease, claim)).await {
                 Some(Told::Due(held, record)) => {
                     let (id, element) = held_parts(&held);
                     let id = String::from_utf8_lossy(id).into_owned();
@@ -61,28 +62,6 @@ impl Queue {
                 () = lease.lost.cancelled() => {}
                 () = self.shared.untold.notified() => {}
                 () = tokio::time::sleep(wait.unwrap_or(longest).min(longest)) => {}
-            }
-        }
-    }
-
-    /// Asks with the same claim until Redis answers: what was handed over with a lost answer is handed
-    /// over again. `None` after `stop`, or when the lease is gone.
-    async fn ask_for_untold(&self, lease: &Lease, claim: u64, stop: &CancellationToken) -> Option<Told> {
-        let mut backoff = Backoff::new();
-        loop {
-            match self.try_untold(lease, claim).await {
-                Ok(told) => {
-                    self.shared.link.answered();
-                    return Some(told);
-                }
-                Err(error) => {
-                    self.shared.link.failed(&error);
-                    tokio::select! {
-                        () = stop.cancelled() => return None,
-                        () = lease.lost.cancelled() => return None,
-                        () = tokio::time::sleep(backoff.next()) => {}
-                    }
-                }
             }
         }
     }
