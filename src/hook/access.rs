@@ -37,6 +37,7 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// the body, so it must be read first.
 const UNPROVEN_BODIES: usize = 64;
 /// Failed tries that one address has in a second, and at once.
+// Neither can fail: both are computed when this is compiled.
 const FAILURES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
 const FAILURES_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// How long a signed request is remembered: as long as its timestamp can be in the window.

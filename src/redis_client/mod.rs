@@ -35,8 +35,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// # Errors
 /// [`FailureKind::QueueUnavailable`] when [`check`] refuses the settings.
 pub fn commands(settings: &RedisSettings) -> Result<Commands> {
-    // rustls needs a provider before the first rediss:// connection; see http::client.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    // rustls needs one before the first rediss:// connection.
+    crate::http::install_crypto_provider();
     let refused = |(setting, reason)| Failure::new(FailureKind::QueueUnavailable, format!("{setting} {reason}"));
     Ok(Commands::new(server(settings).map_err(refused)?))
 }
