@@ -15,6 +15,7 @@ use crate::config::{Config, HookSettings};
 use crate::delivery::FolderDelivery;
 use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
+use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
 use crate::http::{self, Cookies};
@@ -205,7 +206,7 @@ async fn build_pipeline(
     let streams = StreamDownload { engine, remux, container: config.remux.container };
     let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
     Ok(Pipeline {
-        gate: config.gate.clone(),
+        gate: Gate::new(store.clone(), config.gate.clone()),
         store,
         courses: CourseDownload {
             streams,

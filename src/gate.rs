@@ -1,12 +1,16 @@
 //! The enrollment gate: nothing is downloaded before the customer is enrolled.
 
+mod looks;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout_at};
 use tracing::info;
+
+use self::looks::{Looks, Place, Seen};
 
 use crate::config::GateSettings;
 use crate::failure::{Failure, FailureKind, Result};
@@ -25,57 +29,89 @@ pub struct Enrolled {
     pub waited: Duration,
 }
 
-/// Waits until the task is enrolled, at most `settings.wait`.
-///
-/// # Errors
-/// `enrollment_failed`, `enrollment_timeout`, `task_not_found`, `unexpected_status`; or
-/// `task_store_unavailable` when the store never answered in the whole time.
-pub async fn admit(store: &dyn TaskStore, spec: &JobSpec, settings: &GateSettings) -> Result<Enrolled> {
-    let task_id = spec.task_id.get();
-    let started = Instant::now();
-    info!(task_id, wait_seconds = settings.wait.as_secs(), "ENROLL CHECK start");
-    let result = wait(store, spec, settings, started).await;
-    let waited_seconds = started.elapsed().as_secs_f64();
-    match &result {
-        Ok(enrolled) => info!(task_id, order_id = enrolled.order_id, waited_seconds, "ENROLL CHECK passed"),
-        Err(failure) => {
-            info!(task_id, kind = failure.kind.name(), waited_seconds, "ENROLL CHECK refused: {failure}");
-        }
-    }
-    result
+/// The gate of this process. However many jobs wait at it, a look at their tasks is one question.
+pub struct Gate {
+    looks: Arc<Looks>,
+    settings: GateSettings,
 }
 
-async fn wait(store: &dyn TaskStore, spec: &JobSpec, settings: &GateSettings, started: Instant) -> Result<Enrolled> {
-    let deadline = started + settings.wait;
-    let mut store_answered = false;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let seen = match timeout(left.max(LAST_LOOK), store.read(spec.task_id)).await {
-            Ok(seen) => seen,
-            Err(_) => Err(Failure::new(FailureKind::TaskStoreUnavailable, "the task store did not answer")),
-        };
-        let waiting_for = match seen {
-            Ok(record) => {
-                store_answered = true;
-                match judge(record)? {
-                    Verdict::Enrolled(order_id) => return Ok(Enrolled { order_id, waited: started.elapsed() }),
-                    Verdict::Pending(status) => status,
-                }
-            }
-            Err(failure) if !store_answered && Instant::now() >= deadline => {
-                return Err(failure.at(format!("the status could not be read in {} s", settings.wait.as_secs())));
-            }
-            Err(failure) => failure.message,
-        };
-        let now = Instant::now();
-        if now >= deadline {
-            let message = format!("enrollment timeout after {}s", settings.wait.as_secs());
-            return Err(Failure::new(FailureKind::EnrollmentTimeout, message));
-        }
-        let waited_seconds = started.elapsed().as_secs_f64();
-        info!(task_id = spec.task_id.get(), waiting_for, waited_seconds, "ENROLL CHECK waiting");
-        sleep(settings.poll.min(deadline - now)).await;
+impl Gate {
+    /// A gate that believes `store`.
+    pub fn new(store: Arc<dyn TaskStore>, settings: GateSettings) -> Gate {
+        Gate { looks: Looks::new(store), settings }
     }
+
+    /// Waits until the task is enrolled, at most `settings.wait`.
+    ///
+    /// # Errors
+    /// `enrollment_failed`, `enrollment_timeout`, `task_not_found`, `unexpected_status`; or
+    /// `task_store_unavailable` when the store never answered in the whole time.
+    pub async fn admit(&self, spec: &JobSpec) -> Result<Enrolled> {
+        let task_id = spec.task_id.get();
+        let started = Instant::now();
+        info!(task_id, wait_seconds = self.settings.wait.as_secs(), "ENROLL CHECK start");
+        let result = self.wait(spec, started).await;
+        let waited_seconds = started.elapsed().as_secs_f64();
+        match &result {
+            Ok(enrolled) => info!(task_id, order_id = enrolled.order_id, waited_seconds, "ENROLL CHECK passed"),
+            Err(failure) => {
+                info!(task_id, kind = failure.kind.name(), waited_seconds, "ENROLL CHECK refused: {failure}");
+            }
+        }
+        result
+    }
+
+    async fn wait(&self, spec: &JobSpec, started: Instant) -> Result<Enrolled> {
+        let GateSettings { wait, poll } = self.settings;
+        let deadline = started + wait;
+        let mut place = self.looks.join(spec.task_id);
+        let mut store_answered = false;
+        // The first look is for this job alone: those that wait are looked at when they are due.
+        place.ask();
+        let mut seen = answer_by(&mut place, deadline.max(started + LAST_LOOK)).await;
+        let mut is_last = Instant::now() >= deadline;
+        loop {
+            let waiting_for = match seen {
+                Ok(record) => {
+                    store_answered = true;
+                    match judge(record)? {
+                        Verdict::Enrolled(order_id) => return Ok(Enrolled { order_id, waited: started.elapsed() }),
+                        Verdict::Pending(status) => status,
+                    }
+                }
+                Err(failure) if !store_answered && is_last => {
+                    return Err(failure.at(format!("the status could not be read in {} s", wait.as_secs())));
+                }
+                Err(failure) => failure.message,
+            };
+            if is_last {
+                let message = format!("enrollment timeout after {}s", wait.as_secs());
+                return Err(Failure::new(FailureKind::EnrollmentTimeout, message));
+            }
+            let waited_seconds = started.elapsed().as_secs_f64();
+            info!(task_id = spec.task_id.get(), waiting_for, waited_seconds, "ENROLL CHECK waiting");
+            (seen, is_last) = next_look(&mut place, deadline.min(Instant::now() + poll), deadline).await;
+        }
+    }
+}
+
+/// The next answer: that of somebody else's look before `at`, or of our own. And whether it is the last.
+async fn next_look(place: &mut Place, at: Instant, deadline: Instant) -> (Seen, bool) {
+    if let Ok(answer) = timeout_at(at, place.answer()).await {
+        return (answer, false);
+    }
+    if at < deadline {
+        place.ask_for_all()
+    } else {
+        place.ask()
+    }
+    let answer = answer_by(place, deadline.max(at + LAST_LOOK)).await;
+    (answer, Instant::now() >= deadline)
+}
+
+async fn answer_by(place: &mut Place, limit: Instant) -> Seen {
+    let silent = || Err(Failure::new(FailureKind::TaskStoreUnavailable, "the task store did not answer"));
+    timeout_at(limit, place.answer()).await.unwrap_or_else(|_| silent())
 }
 
 enum Verdict {

@@ -7,16 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 
 pub use self::mysql::MysqlStore;
 pub use self::redis::RedisStore;
 use crate::config::{Config, StoreKind};
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::redis_client;
 
 /// How long to wait between two tries to reach the store at start.
 const GREET_PAUSE: Duration = Duration::from_secs(5);
+/// Tasks that are read side by side where each is a question of its own.
+const READS_AT_ONCE: usize = 16;
 
 /// What a look at a store has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -116,6 +120,27 @@ pub async fn greet(store: Arc<dyn TaskStore>) {
     }
 }
 
+/// [`TaskStore::read`] of a store that asks for any number of tasks by one question.
+async fn read_one(store: &impl TaskStore, task_id: TaskId) -> Result<Option<TaskRecord>> {
+    // There is an answer for each task.
+    store.read_many(&[task_id]).next().await.map_or(Ok(None), |(_, answer)| answer)
+}
+
+/// [`TaskStore::read_many`] of a store that finds them all at once, in the sequence of `task_ids`.
+fn together<'a>(
+    task_ids: &'a [TaskId],
+    finding: impl Future<Output = Result<Vec<Result<Option<TaskRecord>>>>> + Send + 'a,
+) -> Records<'a> {
+    let answers = async move {
+        let found = finding.await.unwrap_or_else(|failure| vec![Err(failure); task_ids.len()]);
+        let of_task = |(task_id, answer): (&TaskId, Result<_>)| {
+            (*task_id, answer.at(|| format!("reading the status of task {task_id}")))
+        };
+        stream::iter(task_ids.iter().zip(found).map(of_task))
+    };
+    stream::once(answers).flatten().boxed()
+}
+
 /// What an `error_log` of ours says.
 fn failure_in(error_log: &str) -> Option<StoredFailure> {
     serde_json::from_str(error_log).ok()
@@ -126,11 +151,21 @@ fn completed(task_id: TaskId) -> Failure {
     Failure::new(FailureKind::UnexpectedStatus, format!("task {task_id} is completed already"))
 }
 
+/// What is found of several tasks, each as soon as it is known.
+pub type Records<'a> = BoxStream<'a, (TaskId, Result<Option<TaskRecord>>)>;
+
 /// Where the status of tasks lives. A failure is `task_store_unavailable` unless a method says more.
 #[async_trait]
 pub trait TaskStore: Send + Sync {
     /// Reads a task; `None` when there is none.
     async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>>;
+
+    /// Reads several different tasks, by one question where the store can do that. There is an answer
+    /// for each of them, in any order.
+    fn read_many<'a>(&'a self, task_ids: &'a [TaskId]) -> Records<'a> {
+        let reads = stream::iter(task_ids).map(async |task_id| (*task_id, self.read(*task_id).await));
+        reads.buffer_unordered(READS_AT_ONCE).boxed()
+    }
 
     /// Writes the end of a task, with `error_log` (JSON) when it failed. A task that does not exist
     /// is not created, and one that is `completed` does not become `failed`.

@@ -1,9 +1,11 @@
 //! Task status in Redis: hash `hauld:task:<id>` with the columns of the backend's table as fields.
 
+use std::collections::HashMap;
+
 use ::redis::{RedisError, Script};
 use async_trait::async_trait;
 
-use super::{FinalStatus, Findings, TaskRecord, TaskStore, completed, failure_in};
+use super::{FinalStatus, Findings, Records, TaskRecord, TaskStore, completed, failure_in, read_one, together};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
 use crate::redis_client::Commands;
@@ -36,6 +38,33 @@ impl RedisStore {
     pub fn new(connection: Commands) -> Self {
         RedisStore { connection, finish: Script::new(FINISH), enroll: Script::new(ENROLL) }
     }
+
+    /// Asks for all in one round trip. A key that is no hash spoils no other.
+    async fn records(&self, task_ids: &[TaskId]) -> Result<Vec<Result<Option<TaskRecord>>>> {
+        let mut pipe = ::redis::pipe();
+        for task_id in task_ids {
+            pipe.hgetall(key(*task_id));
+        }
+        let hashes: Result<Vec<Result<Hash, RedisError>>, _> =
+            pipe.ignore_errors().query_async(&mut self.connection.clone()).await;
+        let hashes = hashes.map_err(|error| unavailable(&error))?.into_iter();
+        Ok(hashes.map(|hash| hash.map(|hash| record(&hash)).map_err(|error| unavailable(&error))).collect())
+    }
+}
+
+/// As it stands there: others may have put anything into it.
+type Hash = HashMap<Vec<u8>, Vec<u8>>;
+
+/// `None` of a hash without a field: it does not exist.
+fn record(hash: &Hash) -> Option<TaskRecord> {
+    let text = |column: &str| hash.get(column.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned());
+    (!hash.is_empty()).then(|| TaskRecord {
+        status: text("status").unwrap_or_default(),
+        order_id: text("order_id").and_then(|id| id.parse().ok()),
+        email: text("email"),
+        course_url: text("course_url"),
+        failure: text("error_log").as_deref().and_then(failure_in),
+    })
 }
 
 fn key(task_id: TaskId) -> String {
@@ -48,26 +77,21 @@ fn now() -> String {
 }
 
 fn failure(doing: &str, task_id: TaskId, error: &RedisError) -> Failure {
-    Failure::new(FailureKind::TaskStoreUnavailable, format!("{doing} of task {task_id}: Redis: {error}"))
+    unavailable(error).at(format!("{doing} of task {task_id}"))
+}
+
+fn unavailable(error: &RedisError) -> Failure {
+    Failure::new(FailureKind::TaskStoreUnavailable, format!("Redis: {error}"))
 }
 
 #[async_trait]
 impl TaskStore for RedisStore {
     async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>> {
-        let key = key(task_id);
-        let columns = ["status", "order_id", "email", "course_url", "error_log"];
-        let mut pipe = ::redis::pipe();
-        pipe.atomic().exists(&key).hmget(&key, &columns);
-        let answer: Result<(bool, [Option<String>; 5]), _> = pipe.query_async(&mut self.connection.clone()).await;
-        let (exists, [status, order_id, email, course_url, error_log]) =
-            answer.map_err(|error| failure("reading the status", task_id, &error))?;
-        Ok(exists.then(|| TaskRecord {
-            status: status.unwrap_or_default(),
-            order_id: order_id.and_then(|id| id.parse().ok()),
-            email,
-            course_url,
-            failure: error_log.as_deref().and_then(failure_in),
-        }))
+        read_one(self, task_id).await
+    }
+
+    fn read_many<'a>(&'a self, task_ids: &'a [TaskId]) -> Records<'a> {
+        together(task_ids, self.records(task_ids))
     }
 
     async fn finish(&self, task_id: TaskId, status: FinalStatus, error_log: Option<&str>) -> Result<()> {
@@ -106,7 +130,6 @@ impl TaskStore for RedisStore {
 
     async fn ping(&self) -> Result<()> {
         let answer: Result<(), _> = ::redis::cmd("PING").query_async(&mut self.connection.clone()).await;
-        answer
-            .map_err(|error| Failure::new(FailureKind::TaskStoreUnavailable, format!("the task store: Redis: {error}")))
+        answer.map_err(|error| unavailable(&error).at("the task store"))
     }
 }

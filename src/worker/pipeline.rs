@@ -10,10 +10,9 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::JobRunner;
-use crate::config::GateSettings;
 use crate::delivery::{FolderDelivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::gate::{self, Enrolled};
+use crate::gate::{Enrolled, Gate};
 use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
@@ -26,7 +25,7 @@ use crate::store::{FinalStatus, TaskRecord, TaskStore};
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
-    pub gate: GateSettings,
+    pub gate: Gate,
     pub store: Arc<dyn TaskStore>,
     pub resolver: Arc<Resolver>,
     pub courses: CourseDownload,
@@ -204,7 +203,7 @@ impl Pipeline {
     /// at the gate again.
     async fn admit(&self, spec: &JobSpec) -> Result<(Enrolled, Sandbox)> {
         loop {
-            let enrolled = gate::admit(&*self.store, spec, &self.gate).await?;
+            let enrolled = self.gate.admit(spec).await?;
             if let Some(sandbox) = Sandbox::open(&self.staging, spec).await? {
                 return Ok((enrolled, sandbox));
             }

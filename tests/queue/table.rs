@@ -1,9 +1,13 @@
 //! The task store in a real MariaDB table.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hauld::config::MysqlSettings;
+use futures_util::StreamExt;
+use hauld::config::{GateSettings, MysqlSettings};
 use hauld::failure::FailureKind;
+use hauld::gate::Gate;
 use hauld::job::{Element, JobSpec, TaskId};
 use hauld::store::{FinalStatus, MysqlStore, TaskRecord, TaskStore};
 use serde_json::{Value, json};
@@ -179,6 +183,55 @@ async fn a_server_that_is_away_silent_or_busy_is_unavailable_and_its_answers_are
     server.restart();
     own_rows().await;
     assert_eq!(server.task_field(8, "status"), "completed", "it was committed before the power cut");
+}
+
+#[tokio::test]
+async fn one_statement_reads_the_rows_of_all_jobs_that_wait() {
+    const JOBS: u64 = 32;
+    let server = MariaDb::start();
+    (1..=JOBS).for_each(|task| server.insert(task, "pending"));
+    let settings = GateSettings { wait: Duration::from_secs(5), poll: Duration::from_millis(500) };
+    let gate = Arc::new(Gate::new(Arc::new(store(&server)), settings));
+    let before = ["Com_stmt_execute", "Com_stmt_prepare"].map(|name| server.counter(name));
+    let begin = Instant::now();
+    let waiting = (1..=JOBS).map(|task| {
+        let gate = gate.clone();
+        tokio::spawn(async move { gate.admit(&spec(task)).await })
+    });
+    let waiting: Vec<_> = waiting.collect();
+    for job in waiting {
+        assert_eq!(job.await.unwrap().unwrap_err().kind, FailureKind::EnrollmentTimeout);
+    }
+    let rounds = begin.elapsed().as_millis() as u64 / 500;
+    let after = ["Com_stmt_execute", "Com_stmt_prepare"].map(|name| server.counter(name));
+    let (executed, prepared) = (after[0] - before[0], after[1] - before[1]);
+    println!("{JOBS} jobs, {rounds} rounds: {executed} statements executed, {prepared} prepared");
+    // The first looks and the last ones of jobs that did not come in the same instant may be several.
+    assert!((9..=rounds + JOBS).contains(&executed), "{executed} statements in {rounds} rounds");
+    assert!(prepared <= 20, "{prepared} statements prepared");
+}
+
+#[tokio::test]
+async fn any_number_of_rows_is_read_by_few_statements() {
+    let server = MariaDb::start();
+    let store = store(&server);
+    let rows: Vec<String> = (1..=300).map(|task| format!("({task}, {task}, 'a@b', 'u', 'paid')")).collect();
+    let columns = "INSERT INTO download_tasks (id, order_id, email, course_url, status) VALUES";
+    server.sql(&format!("{columns} {}", rows.join(", ")));
+    store.ping().await.unwrap();
+    for count in [1, 2, 8, 9, 33, 128, 129, 400] {
+        let task_ids: Vec<TaskId> = (1..=count).map(id).collect();
+        let before = server.counter("Com_stmt_execute");
+        let found: BTreeMap<u64, Option<u64>> = store
+            .read_many(&task_ids)
+            .map(|(task_id, record)| (task_id.get(), record.unwrap().and_then(|record| record.order_id)))
+            .collect()
+            .await;
+        let expected = (1..=count).map(|task| (task, (task <= 300).then_some(task))).collect();
+        assert_eq!(found, expected);
+        assert_eq!(server.counter("Com_stmt_execute") - before, count.div_ceil(128), "{count}");
+    }
+    assert!(store.read_many(&[]).collect::<Vec<_>>().await.is_empty());
 }
 
 #[tokio::test]

@@ -6,14 +6,15 @@
 mod error_log;
 mod pool;
 mod schema;
+mod select;
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Error, Row, Value};
+use mysql_async::{Error, Value};
 
 use self::pool::{Lease, Pool};
 use self::schema::ErrorLog;
-use super::{FinalStatus, Findings, TaskRecord, TaskStore, completed, failure_in};
+use super::{FinalStatus, Findings, Records, TaskRecord, TaskStore, completed, read_one, together};
 use crate::config::MysqlSettings;
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
@@ -48,6 +49,16 @@ impl MysqlStore {
         Err(Failure::new(FailureKind::TaskStoreUnavailable, message))
     }
 
+    async fn records(&self, task_ids: &[TaskId]) -> Result<Vec<Result<Option<TaskRecord>>>> {
+        let work = async {
+            let mut lease = self.pool.lease().await?;
+            let rows = select::rows(&mut lease.session, &self.settings.table, task_ids).await;
+            self.pool.keep(lease, rows)
+        };
+        let mut found = self.bounded(work).await?;
+        Ok(task_ids.iter().map(|task_id| Ok(found.remove(task_id))).collect())
+    }
+
     /// Runs a statement that changes rows. Returns how many there were to change.
     async fn change(&self, mut lease: Lease, statement: String, params: Vec<Value>) -> Result<u64, Error> {
         let changed = lease.session.conn.exec_drop(statement, params).await;
@@ -68,25 +79,11 @@ impl MysqlStore {
 #[async_trait]
 impl TaskStore for MysqlStore {
     async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>> {
-        let work = async {
-            let mut lease = self.pool.lease().await?;
-            let error_log = match lease.session.error_log {
-                ErrorLog::Missing => "",
-                ErrorLog::Holds(_) => ", error_log",
-            };
-            let table = &self.settings.table;
-            let select = format!("SELECT status, order_id, email, course_url{error_log} FROM `{table}` WHERE id = ?");
-            let row: Result<Option<Row>, Error> = lease.session.conn.exec_first(select, (task_id.get(),)).await;
-            self.pool.keep(lease, row)
-        };
-        let row = self.bounded(work).await.at(|| format!("reading the status of task {task_id}"))?;
-        Ok(row.map(|row| TaskRecord {
-            status: text(&row, 0).unwrap_or_default(),
-            order_id: text(&row, 1).and_then(|id| id.parse().ok()),
-            email: text(&row, 2),
-            course_url: text(&row, 3),
-            failure: text(&row, 4).as_deref().and_then(failure_in),
-        }))
+        read_one(self, task_id).await
+    }
+
+    fn read_many<'a>(&'a self, task_ids: &'a [TaskId]) -> Records<'a> {
+        together(task_ids, self.records(task_ids))
     }
 
     async fn finish(&self, task_id: TaskId, status: FinalStatus, report: Option<&str>) -> Result<()> {
@@ -153,15 +150,5 @@ impl TaskStore for MysqlStore {
         };
         let found = self.bounded(work).await?;
         Ok(Findings { place: format!("{}, {}", found.place, self.settings.shown()), ..found })
-    }
-}
-
-/// A column as text, whatever its type; `None` when it is null or was not asked for.
-fn text(row: &Row, column: usize) -> Option<String> {
-    match row.as_ref(column)? {
-        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        Value::Int(number) => Some(number.to_string()),
-        Value::UInt(number) => Some(number.to_string()),
-        _ => None,
     }
 }

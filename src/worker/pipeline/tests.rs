@@ -40,9 +40,10 @@ impl World {
         let client = crate::http::client(&config.http, crate::http::Protocol::Http1).unwrap();
         let cookies = Arc::default();
         let courses = CourseDownload { streams, client, cookies, resolver: resolver.clone(), metrics: metrics.clone() };
+        let store = Arc::new(RedisStore::new(redis.connection()));
         let pipeline = Pipeline {
-            gate: config.gate.clone(),
-            store: Arc::new(RedisStore::new(redis.connection())),
+            gate: Gate::new(store.clone(), config.gate),
+            store,
             resolver,
             courses,
             delivery: FolderDelivery::new(folder.path().join("out")),
@@ -74,7 +75,7 @@ impl World {
     async fn has_looked_at_the_gate(&self) -> bool {
         let info: String =
             redis::cmd("INFO").arg("commandstats").query_async(&mut self.redis.connection()).await.unwrap();
-        info.contains("cmdstat_exists")
+        info.contains("cmdstat_hgetall")
     }
 
     /// Leaves what a run leaves that is killed after it has delivered.
