@@ -18,7 +18,8 @@ use crate::failure::{Failure, FailureKind, Result};
 use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
-use crate::http::{self, Cookies};
+use crate::http;
+use crate::logins::{Login, Logins};
 use crate::media::{CourseDownload, StreamDownload};
 use crate::metrics::Metrics;
 use crate::orders::Orders;
@@ -62,6 +63,7 @@ pub async fn run(config: Config) -> Result<()> {
         }
         None => None,
     };
+    let logins = Arc::new(Logins::open(&config)?);
     make_directories(&config).await?;
     let Some(queue) = connect(&config, &metrics, &stop).await? else { return Ok(()) };
     for warning in queue.server_warnings().await.unwrap_or_default() {
@@ -69,13 +71,13 @@ pub async fn run(config: Config) -> Result<()> {
     }
     let store: Arc<dyn TaskStore> = store::open(&config)?;
     let greeting = tokio::spawn(store::greet(store.clone()));
-    let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), &metrics).await?);
+    let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), logins.resolver.clone(), &metrics).await?);
 
     let hook = match config.hook.listen {
-        Some(address) => Some(start_hook(&config, address, connection, store, &metrics, &stop).await?),
+        Some(address) => Some(start_hook(&config, address, connection, store, &logins, &metrics, &stop).await?),
         None => None,
     };
-    let reloads = reload_on_hangup(config.hook.clone(), hook.as_ref().map(|hook| hook.hook.clone()))?;
+    let reloads = reload_on_hangup(config.hook.clone(), hook.as_ref().map(|hook| hook.hook.clone()), logins)?;
 
     started.cancel();
     let watchdog = notify_ready(&queue, &config);
@@ -129,6 +131,7 @@ async fn start_hook(
     address: SocketAddr,
     commands: Commands,
     store: Arc<dyn TaskStore>,
+    logins: &Logins,
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<RunningHook> {
@@ -138,7 +141,8 @@ async fn start_hook(
     if !settings.authenticates() {
         tracing::warn!(%address, "the hook asks nobody who it is: every user of this host can order");
     }
-    let enrollment = EnrollmentClient::new(&config.enrollment, &config.http, metrics.clone())?;
+    let enrollment =
+        EnrollmentClient::new(&config.enrollment, &config.http, logins.enrollment.clone(), metrics.clone())?;
     let tasks = Tasks::new(store.clone(), commands.clone(), &config.queue.list);
     let orders = Orders::open(
         commands.clone(),
@@ -169,11 +173,12 @@ async fn start_hook(
 }
 
 /// SIGHUP: tokens and secrets are read again. What cannot be read leaves the old ones.
-fn reload_on_hangup(settings: HookSettings, hook: Option<Arc<Hook>>) -> Result<JoinHandle<()>> {
+fn reload_on_hangup(settings: HookSettings, hook: Option<Arc<Hook>>, logins: Arc<Logins>) -> Result<JoinHandle<()>> {
     let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
     let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
     Ok(tokio::spawn(async move {
         while hangups.recv().await.is_some() {
+            logins.read_again();
             let Some(hook) = &hook else { continue };
             match Credentials::read(&settings) {
                 Ok(credentials) => {
@@ -191,6 +196,7 @@ async fn build_pipeline(
     config: &Config,
     queue: &Queue,
     store: Arc<dyn TaskStore>,
+    login: Arc<Login>,
     metrics: &Arc<Metrics>,
 ) -> Result<Pipeline> {
     let remux = Remux::detect(&config.remux).await;
@@ -198,20 +204,16 @@ async fn build_pipeline(
         Some(remux) => tracing::info!(version = remux.version(), "ffmpeg found"),
         None => tracing::warn!("ffmpeg is not on this host: lectures are kept as .ts"),
     }
-    let cookies = match &config.resolver.cookies_file {
-        Some(path) => Arc::new(Cookies::load(path)?),
-        None => Arc::default(),
-    };
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
     let streams = StreamDownload { engine, remux, container: config.remux.container };
-    let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
+    let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login.clone())?);
     Ok(Pipeline {
         gate: Gate::new(store.clone(), config.gate.clone()),
         store,
         courses: CourseDownload {
             streams,
             client: http::client(&config.http, http::Protocol::Http1)?,
-            cookies,
+            cookies: login.cookies.clone(),
             resolver: resolver.clone(),
             metrics: metrics.clone(),
         },

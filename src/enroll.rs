@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, COOKIE, HeaderValue, LOCATION};
+use reqwest::header::LOCATION;
 use reqwest::{Client, Response, StatusCode};
-use secrecy::ExposeSecret;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,7 +13,8 @@ use url::Url;
 
 use crate::config::{EnrollmentSettings, HttpSettings};
 use crate::failure::{Failure, FailureKind, JobPolicy, Result};
-use crate::http::{self, Cookies, shown};
+use crate::http::{self, shown};
+use crate::logins::Login;
 use crate::metrics::{Metrics, OutcomeLabel};
 
 /// Largest answer that is read; real ones have some hundred bytes.
@@ -56,8 +56,7 @@ impl EnrollmentResult {
 pub struct EnrollmentClient {
     client: Client,
     endpoint: Url,
-    authorization: Option<HeaderValue>,
-    cookies: Arc<Cookies>,
+    login: Arc<Login>,
     timeout: Duration,
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -72,11 +71,16 @@ struct Call<'a> {
 }
 
 impl EnrollmentClient {
-    /// Reads the cookies file, if one is set, and builds the HTTP client.
+    /// Builds the HTTP client. The service is shown `login`.
     ///
     /// # Errors
-    /// When no endpoint is set, the cookies file cannot be read, or the token is no header value.
-    pub fn new(settings: &EnrollmentSettings, http: &HttpSettings, metrics: Arc<Metrics>) -> Result<EnrollmentClient> {
+    /// When no endpoint is set, or the HTTP client cannot be built.
+    pub fn new(
+        settings: &EnrollmentSettings,
+        http: &HttpSettings,
+        login: Arc<Login>,
+        metrics: Arc<Metrics>,
+    ) -> Result<EnrollmentClient> {
         let Some(endpoint) = settings.endpoint.clone() else {
             return Err(unavailable("enrollment.endpoint is not set"));
         };
@@ -84,17 +88,10 @@ impl EnrollmentClient {
         for outcome in ["enrolled", "failed"] {
             metrics.enrollments.get_or_create_owned(&OutcomeLabel { outcome });
         }
-        let authorization = settings.token.as_ref().map(|token| {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()))
-                .map_err(|_| unavailable("enrollment.token holds characters that no HTTP header can hold"))?;
-            value.set_sensitive(true);
-            Ok(value)
-        });
         Ok(EnrollmentClient {
             client: http::call_client(http)?,
             endpoint,
-            authorization: authorization.transpose()?,
-            cookies: Arc::new(settings.cookies_file.as_deref().map(Cookies::load).transpose()?.unwrap_or_default()),
+            login,
             timeout: settings.timeout,
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             metrics,
@@ -155,15 +152,10 @@ impl EnrollmentClient {
 
     /// One POST.
     async fn send(&self, call: &Call<'_>, key: Option<&str>) -> Result<Response> {
-        let mut request = self.client.post(self.endpoint.clone()).json(call);
+        let mut request =
+            self.client.post(self.endpoint.clone()).json(call).headers(self.login.headers_for(&self.endpoint));
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
-        }
-        if let Some(value) = &self.authorization {
-            request = request.header(AUTHORIZATION, value.clone());
-        }
-        if let Some(value) = self.cookies.header_for(&self.endpoint, jiff::Timestamp::now().as_second()) {
-            request = request.header(COOKIE, value);
         }
         request.send().await.map_err(|error| unavailable(http::request_failure(&self.endpoint, &error).message))
     }

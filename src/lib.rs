@@ -22,7 +22,7 @@
 //! What they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
-//! * [`config`], [`http`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`]
+//! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`]
 //!
 //! What puts them together:
 //!
@@ -45,6 +45,7 @@ pub mod hook;
 pub mod http;
 pub mod job;
 pub mod logging;
+pub mod logins;
 pub mod media;
 pub mod metrics;
 pub mod orders;

@@ -16,7 +16,8 @@ use super::ContainerArgument;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
-use crate::http::{self, Cookies, RequestHeaders, headers_for, shown};
+use crate::http::{self, RequestHeaders, headers_for, shown};
+use crate::logins::Logins;
 use crate::media::{CourseDownload, FinishedStream, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
@@ -76,10 +77,8 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
     if let Some(path) = &arguments.cookies {
         config.resolver.cookies_file = Some(path.clone());
     }
-    let cookies = match &config.resolver.cookies_file {
-        Some(path) => Arc::new(Cookies::load(path)?),
-        None => Arc::default(),
-    };
+    let login = Logins::open(&config)?.resolver;
+    let cookies = login.cookies.clone();
     let metrics = Metrics::new();
     let engine = Arc::new(Engine::new(&config, metrics.clone())?);
     let container = container(arguments.container, &arguments.output);
@@ -103,7 +102,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             progress.finish_item();
             return Ok((finished.path.clone(), Some(finished)));
         }
-        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http)?);
+        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login)?);
         let mut course = resolver.resolve(url).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
             if let Some(stream) = &mut lecture.stream {

@@ -146,12 +146,21 @@ pub struct MysqlSettings {
     pub timeout: Duration,
 }
 
+/// A token that a service wants to see.
+#[derive(Debug, Clone)]
+pub struct BearerSettings {
+    /// As it was when the configuration was read.
+    pub token: SecretString,
+    /// Where it is read again; nothing when it stands in the environment.
+    pub file: Option<PathBuf>,
+}
+
 /// The enrollment service, asked by the hook.
 #[derive(Debug, Clone)]
 pub struct EnrollmentSettings {
     /// The whole URL to POST to.
     pub endpoint: Option<Url>,
-    pub token: Option<SecretString>,
+    pub token: Option<BearerSettings>,
     pub cookies_file: Option<PathBuf>,
     /// Limit for each course.
     pub timeout: Duration,
@@ -164,7 +173,7 @@ pub struct EnrollmentSettings {
 pub struct ResolverSettings {
     pub kind: ResolverKind,
     pub catalog_endpoint: Option<Url>,
-    pub catalog_token: Option<SecretString>,
+    pub catalog_token: Option<BearerSettings>,
     pub cookies_file: Option<PathBuf>,
     /// Program and arguments; the course URL is appended.
     pub command: Vec<String>,

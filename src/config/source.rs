@@ -12,6 +12,8 @@ use secrecy::SecretString;
 use toml::Value;
 use url::Url;
 
+use super::settings::BearerSettings;
+
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
@@ -279,6 +281,14 @@ impl Source {
         }
         let text = self.environment.get(&environment_name(name)).or_else(|| self.environment.get(fallback?))?;
         (!text.is_empty()).then(|| SecretString::from(text.clone()))
+    }
+
+    /// A token for a service: as [`Source::secret`], with the file in which it may be replaced.
+    pub fn bearer(&mut self, name: &str, help: &str) -> Option<BearerSettings> {
+        let token = self.secret(name, None, help)?;
+        let file = self.find(&format!("{name}_file"), None);
+        let file = file.and_then(|found| found.value.as_str().map(PathBuf::from));
+        Some(BearerSettings { token, file })
     }
 
     /// Every key of the file and every `HAULD_` variable that no read asked for becomes an error.

@@ -97,7 +97,7 @@ fn a_secret_file_that_others_can_read_is_refused() {
     assert!(errors[0].reason.contains("chmod 600"), "{errors:?}");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let config = load(&file, &[], &[]).unwrap();
-    assert_eq!(config.enrollment.token.unwrap().expose_secret(), "s3cret");
+    assert_eq!(config.enrollment.token.unwrap().token.expose_secret(), "s3cret");
 }
 
 #[test]

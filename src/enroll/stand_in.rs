@@ -10,7 +10,11 @@ use secrecy::SecretString;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use url::Url;
 
-use crate::config::{Config, EnrollmentSettings, HttpSettings};
+use super::EnrollmentClient;
+use crate::config::{BearerSettings, Config, EnrollmentSettings, HttpSettings};
+use crate::failure::Result;
+use crate::logins::Login;
+use crate::metrics::Metrics;
 
 /// One call, byte for byte.
 #[derive(Debug, Clone)]
@@ -56,6 +60,16 @@ impl Service {
 /// The settings of a client that calls `endpoint`.
 pub(crate) fn settings(endpoint: &Url) -> (EnrollmentSettings, HttpSettings) {
     let config = Config::load(None, Default::default(), Default::default()).unwrap();
-    let token = Some(SecretString::from("s3cret"));
+    let token = Some(BearerSettings { token: SecretString::from("s3cret"), file: None });
     (EnrollmentSettings { endpoint: Some(endpoint.clone()), token, ..config.enrollment }, config.http)
+}
+
+/// The client of these settings.
+pub(crate) fn client_of(
+    settings: &EnrollmentSettings,
+    http: &HttpSettings,
+    metrics: Arc<Metrics>,
+) -> Result<EnrollmentClient> {
+    let login = Login::open(("enrollment.token", settings.token.as_ref()), settings.cookies_file.as_deref())?;
+    EnrollmentClient::new(settings, http, Arc::new(login), metrics)
 }

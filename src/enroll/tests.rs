@@ -5,12 +5,12 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::stand_in::{Service, settings};
+use super::stand_in::{Service, client_of, settings};
 use super::*;
 
 fn client(endpoint: &Url) -> EnrollmentClient {
     let (settings, http) = settings(endpoint);
-    EnrollmentClient::new(&settings, &http, Metrics::new()).unwrap()
+    client_of(&settings, &http, Metrics::new()).unwrap()
 }
 
 fn course() -> Url {
@@ -23,7 +23,7 @@ async fn after(status: u16, body: &'static str) -> Result<EnrollmentResult> {
     let service = Service::start(move |_| std::future::ready((status, body).into_response())).await;
     let (mut settings, http) = settings(&service.url);
     settings.timeout = Duration::from_millis(700);
-    let client = EnrollmentClient::new(&settings, &http, Metrics::new()).unwrap();
+    let client = client_of(&settings, &http, Metrics::new()).unwrap();
     let result = client.enroll("user@example.com", &course(), None, None).await;
     if !result.as_ref().is_err_and(|failure| failure.kind == FailureKind::EnrollmentUnavailable) {
         assert_eq!(service.calls().len(), 1, "a clear answer is never asked for again");
@@ -75,11 +75,7 @@ async fn the_cookies_of_the_file_are_sent() {
     let (mut settings, http) = settings(&service.url);
     settings.token = None;
     settings.cookies_file = Some(file.path().to_owned());
-    EnrollmentClient::new(&settings, &http, Metrics::new())
-        .unwrap()
-        .enroll("a@b", &course(), None, None)
-        .await
-        .unwrap();
+    client_of(&settings, &http, Metrics::new()).unwrap().enroll("a@b", &course(), None, None).await.unwrap();
     let calls = service.calls();
     assert_eq!(calls[0].headers["cookie"], "session=abc");
     assert!(!calls[0].headers.contains_key("authorization"));
@@ -155,8 +151,7 @@ async fn a_silent_service_is_given_up_after_the_limit() {
     let (mut settings, http) = settings(&url);
     settings.timeout = Duration::from_millis(300);
     let begin = Instant::now();
-    let result =
-        EnrollmentClient::new(&settings, &http, Metrics::new()).unwrap().enroll("a@b", &course(), None, None).await;
+    let result = client_of(&settings, &http, Metrics::new()).unwrap().enroll("a@b", &course(), None, None).await;
     let failure = result.unwrap_err();
     assert_eq!(failure.kind, FailureKind::EnrollmentUnavailable);
     assert!(failure.message.contains("no answer within 0.3 s"), "{failure}");
@@ -213,7 +208,7 @@ async fn nobody_there_is_unavailable() {
     drop(listener);
     let (mut settings, http) = settings(&url);
     settings.timeout = Duration::from_millis(300);
-    let client = EnrollmentClient::new(&settings, &http, Metrics::new()).unwrap();
+    let client = client_of(&settings, &http, Metrics::new()).unwrap();
     let failure = client.enroll("a@b", &course(), None, None).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::EnrollmentUnavailable);
 }
@@ -234,7 +229,7 @@ async fn no_more_calls_at_once_than_configured() {
     .await;
     let (mut settings, http) = settings(&service.url);
     settings.concurrency = 3;
-    let client = EnrollmentClient::new(&settings, &http, Metrics::new()).unwrap();
+    let client = client_of(&settings, &http, Metrics::new()).unwrap();
     let url = course();
     futures_util::future::join_all((0..12).map(|_| client.enroll("a@b", &url, None, None))).await;
     assert_eq!(service.calls().len(), 12);

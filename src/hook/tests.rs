@@ -21,7 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::config::Config;
-use crate::enroll::stand_in::{Service, settings};
+use crate::enroll::stand_in::{Service, client_of, settings};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec, TaskId};
 use crate::metrics::{OutcomeLabel, RouteLabel};
@@ -112,7 +112,7 @@ impl World {
         let (mut enrollment, http) = settings(&service.url);
         enrollment.timeout = Duration::from_secs(1);
         let metrics = Metrics::new();
-        let enrollment = EnrollmentClient::new(&enrollment, &http, metrics.clone()).unwrap();
+        let enrollment = client_of(&enrollment, &http, metrics.clone()).unwrap();
         let orders = Orders::open(
             redis_connection.clone(),
             LIST,

@@ -1,5 +1,6 @@
 //! The one client builder, and the one translation from HTTP trouble to failure kinds.
 
+mod bearer;
 mod connector;
 mod cookies;
 mod encoding;
@@ -7,6 +8,7 @@ mod headers;
 mod media_client;
 mod rate;
 mod retry;
+mod watched_file;
 
 use std::error::Error as _;
 use std::time::{Duration, SystemTime};
@@ -16,6 +18,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
+pub use bearer::Bearer;
 pub use cookies::Cookies;
 pub use encoding::{Collector, Encoding, Gunzip};
 pub use headers::{RequestHeaders, headers_for};

@@ -1,43 +1,25 @@
 //! The operator's catalogue: `GET <endpoint>?url=<course URL>` answers a manifest.
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderValue};
+use std::sync::Arc;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 use reqwest::{Client, Response, StatusCode};
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use url::Url;
 
 use super::course::Course;
-use super::direct::unix_now;
 use super::{MAX_DOCUMENT_BYTES, manifest, with_retries};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{Cookies, read_body, request_failure, shown, status_failure};
+use crate::http::{read_body, request_failure, shown, status_failure};
+use crate::logins::Login;
 
 pub struct Catalog {
-    client: Client,
-    endpoint: Url,
-    token: Option<HeaderValue>,
-    cookies: Cookies,
+    pub client: Client,
+    pub endpoint: Url,
+    pub login: Arc<Login>,
 }
 
 impl Catalog {
-    /// # Errors
-    /// [`FailureKind::CatalogRefused`] when the token has characters that no header can hold.
-    pub fn new(client: &Client, endpoint: &Url, token: Option<&SecretString>, cookies: &Cookies) -> Result<Catalog> {
-        let bearer = |token: &SecretString| {
-            let mut header = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
-                Failure::new(FailureKind::CatalogRefused, "resolver.catalog_token: has characters no header can hold")
-            })?;
-            header.set_sensitive(true);
-            Ok(header)
-        };
-        Ok(Catalog {
-            client: client.clone(),
-            endpoint: endpoint.clone(),
-            token: token.map(bearer).transpose()?,
-            cookies: cookies.clone(),
-        })
-    }
-
     /// Asks for a course, again if it seems worth it; the caller bounds the time.
     ///
     /// # Errors
@@ -56,13 +38,8 @@ impl Catalog {
     }
 
     async fn ask(&self, url: &Url) -> Result<Vec<u8>> {
-        let mut request = self.client.get(url.clone()).header(ACCEPT, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, token.clone());
-        }
-        if let Some(cookies) = self.cookies.header_for(url, unix_now()) {
-            request = request.header(COOKIE, cookies);
-        }
+        let request =
+            self.client.get(url.clone()).header(ACCEPT, "application/json").headers(self.login.headers_for(url));
         let response = request.send().await.map_err(|error| unavailable(request_failure(url, &error)))?;
         self.judge(url, &response)?;
         read_body(response, MAX_DOCUMENT_BYTES).await.map_err(unavailable)

@@ -1,5 +1,6 @@
 //! The course URL is a playlist: a course of one lecture.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use reqwest::Client;
@@ -32,7 +33,7 @@ const GENERIC: [&str; 12] = [
 
 pub struct Direct {
     pub client: Client,
-    pub cookies: Cookies,
+    pub cookies: Arc<Cookies>,
 }
 
 /// Whether a URL is a playlist by its path alone.

@@ -17,13 +17,15 @@ mod manifest;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
 use crate::config::{HttpSettings, ResolverKind, ResolverSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, Cookies, Protocol, shown};
+use crate::http::{self, Protocol, shown};
+use crate::logins::Login;
 
 pub use course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
 
@@ -46,22 +48,17 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Builds the resolver and reads the cookies file. Asks nobody yet.
+    /// Builds the resolver, which shows `login` to the catalogue. Asks nobody yet.
     ///
     /// # Errors
-    /// When the cookies file cannot be read, the catalogue's token is not fit for a header, or the
-    /// HTTP client cannot be built.
-    pub fn new(settings: &ResolverSettings, http: &HttpSettings) -> Result<Resolver> {
+    /// When the HTTP client cannot be built.
+    pub fn new(settings: &ResolverSettings, http: &HttpSettings, login: Arc<Login>) -> Result<Resolver> {
         let client = http::client(http, Protocol::Any)?;
-        let cookies = settings.cookies_file.as_deref().map(Cookies::load).transpose()?.unwrap_or_default();
-        let catalog = settings
-            .catalog_endpoint
-            .as_ref()
-            .map(|endpoint| Catalog::new(&client, endpoint, settings.catalog_token.as_ref(), &cookies))
-            .transpose()?;
+        let catalog = settings.catalog_endpoint.clone();
+        let catalog = catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login: login.clone() });
         Ok(Resolver {
             kind: settings.kind,
-            direct: Direct { client, cookies },
+            direct: Direct { client, cookies: login.cookies.clone() },
             catalog,
             command: CommandResolver::new(&settings.command, settings.timeout),
             timeout: settings.timeout,

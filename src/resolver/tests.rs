@@ -1,7 +1,7 @@
 //! The three resolvers against real servers and real programs.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -10,6 +10,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use secrecy::SecretString;
 
 use super::*;
+use crate::config::BearerSettings;
 
 const MANIFEST: &str =
     r#"{"title":"C","sections":[{"title":"S","lectures":[{"title":"L","assets":[{"url":"http://h/a"}]}]}]}"#;
@@ -60,7 +61,9 @@ fn resolver(settings: &ResolverSettings) -> Resolver {
         idle_timeout: Duration::from_secs(5),
         user_agent: "test".into(),
     };
-    Resolver::new(settings, &http).unwrap()
+    let token = ("resolver.catalog_token", settings.catalog_token.as_ref());
+    let login = Login::open(token, settings.cookies_file.as_deref()).unwrap();
+    Resolver::new(settings, &http, Arc::new(login)).unwrap()
 }
 
 fn course_url() -> Url {
@@ -84,7 +87,7 @@ async fn the_catalogue_is_asked_with_the_course_url_and_credentials() {
     std::fs::write(&cookies, "127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\tabc\n").unwrap();
     let mut settings = settings(ResolverKind::Auto);
     settings.catalog_endpoint = Some(endpoint.join("/api/course?tenant=7").unwrap());
-    settings.catalog_token = Some(SecretString::from("T0KEN"));
+    settings.catalog_token = Some(BearerSettings { token: SecretString::from("T0KEN"), file: None });
     settings.cookies_file = Some(cookies);
     let course = resolver(&settings).resolve(&course_url()).await.unwrap();
     assert_eq!(course.title, "C");

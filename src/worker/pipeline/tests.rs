@@ -36,7 +36,7 @@ impl World {
         let engine = crate::hls::Engine::new(&config, metrics.clone()).unwrap();
         let streams =
             crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
-        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http).unwrap());
+        let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, Arc::default()).unwrap());
         let client = crate::http::client(&config.http, crate::http::Protocol::Http1).unwrap();
         let cookies = Arc::default();
         let courses = CourseDownload { streams, client, cookies, resolver: resolver.clone(), metrics: metrics.clone() };
