@@ -207,8 +207,9 @@ async fn build_pipeline(
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
     let streams = StreamDownload { engine, remux, container: config.remux.container };
     let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login.clone())?);
+    let commands = redis_client::commands(&config.redis)?;
     Ok(Pipeline {
-        gate: Gate::new(store.clone(), config.gate.clone()),
+        gate: Gate::new(store.clone(), config.gate.clone()).told_by(commands.clone()),
         store,
         courses: CourseDownload {
             streams,
@@ -220,7 +221,7 @@ async fn build_pipeline(
         resolver,
         delivery: FolderDelivery::new(config.delivery.directory.clone()),
         finalize: FinalizeClient::new(&config.report, &config.http)?,
-        events: Events::new(redis_client::commands(&config.redis)?),
+        events: Events::new(commands),
         queue: queue.clone(),
         staging: config.staging.directory.clone(),
         max_attempts: config.queue.max_attempts,

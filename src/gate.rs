@@ -1,5 +1,6 @@
 //! The enrollment gate: nothing is downloaded before the customer is enrolled.
 
+mod hints;
 mod looks;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use self::looks::{Looks, Place, Seen};
@@ -15,6 +17,7 @@ use self::looks::{Looks, Place, Seen};
 use crate::config::GateSettings;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::JobSpec;
+use crate::redis_client::Commands;
 use crate::store::{TaskRecord, TaskStore};
 
 /// How long the look at the very end may take.
@@ -33,12 +36,21 @@ pub struct Enrolled {
 pub struct Gate {
     looks: Arc<Looks>,
     settings: GateSettings,
+    /// Ends with the gate.
+    _hints: Option<AbortOnDropHandle<()>>,
 }
 
 impl Gate {
-    /// A gate that believes `store`.
+    /// A gate that believes `store`, and looks every `settings.poll`.
     pub fn new(store: Arc<dyn TaskStore>, settings: GateSettings) -> Gate {
-        Gate { looks: Looks::new(store), settings }
+        Gate { looks: Looks::new(store), settings, _hints: None }
+    }
+
+    /// Looks also when something is published about a task, as long as jobs wait: on the backend's
+    /// `task:<id>:status`, or by a store of [`store::open`](crate::store::open) that has written `enrolled`.
+    pub fn told_by(self, commands: Commands) -> Gate {
+        let listening = tokio::spawn(hints::listen(self.looks.clone(), commands));
+        Gate { _hints: Some(AbortOnDropHandle::new(listening)), ..self }
     }
 
     /// Waits until the task is enrolled, at most `settings.wait`.
@@ -88,6 +100,7 @@ impl Gate {
                 let message = format!("enrollment timeout after {}s", wait.as_secs());
                 return Err(Failure::new(FailureKind::EnrollmentTimeout, message));
             }
+            place.listen();
             let waited_seconds = started.elapsed().as_secs_f64();
             info!(task_id = spec.task_id.get(), waiting_for, waited_seconds, "ENROLL CHECK waiting");
             (seen, is_last) = next_look(&mut place, deadline.min(Instant::now() + poll), deadline).await;

@@ -1,11 +1,12 @@
 //! Looks at the task store for all jobs at the gate together: one question for all whose look is due.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
@@ -26,6 +27,8 @@ pub(super) struct Looks {
     seats: Mutex<Seats>,
     /// Held by the look that is under way.
     turn: tokio::sync::Mutex<()>,
+    /// Another task waits for hints, or one no more.
+    listeners: Notify,
 }
 
 #[derive(Default)]
@@ -38,6 +41,8 @@ struct Seats {
 struct Seat {
     task_id: TaskId,
     state: State,
+    /// Whether hints are of use.
+    listens: bool,
     answers: UnboundedSender<Seen>,
 }
 
@@ -62,7 +67,8 @@ pub(super) struct Place {
 
 impl Looks {
     pub(super) fn new(store: Arc<dyn TaskStore>) -> Arc<Looks> {
-        Arc::new(Looks { store, seats: Mutex::default(), turn: tokio::sync::Mutex::default() })
+        let (turn, listeners) = Default::default();
+        Arc::new(Looks { store, seats: Mutex::default(), turn, listeners })
     }
 
     /// Takes a place for a job of the task.
@@ -71,8 +77,27 @@ impl Looks {
         let mut seats = self.seats();
         seats.last += 1;
         let number = seats.last;
-        seats.taken.insert(number, Seat { task_id, state: State::Waiting, answers: sender });
+        seats.taken.insert(number, Seat { task_id, state: State::Waiting, listens: false, answers: sender });
         Place { looks: Arc::clone(self), number, answers }
+    }
+
+    /// The tasks of which a hint would be of use.
+    pub(super) fn listening(&self) -> BTreeSet<TaskId> {
+        self.seats().taken.values().filter(|seat| seat.listens).map(|seat| seat.task_id).collect()
+    }
+
+    /// Returns when there are others than before the call, or before the last one.
+    pub(super) async fn listeners_changed(&self) {
+        self.listeners.notified().await;
+    }
+
+    /// Asks for an answer that is not older than now for all jobs of the task.
+    pub(super) fn ask_for(self: &Arc<Self>, task_id: TaskId) {
+        let mut seats = self.seats();
+        let of_task = seats.taken.values_mut().filter(|seat| seat.task_id == task_id);
+        let wanted = of_task.map(Seat::ask).fold(false, |wanted, due| wanted | due);
+        drop(seats);
+        self.begin(wanted);
     }
 
     /// Begins a look if there is a seat that wants one now.
@@ -153,6 +178,15 @@ impl Place {
         self.looks.begin(wanted);
     }
 
+    /// From now on hints are of use.
+    pub(super) fn listen(&self) {
+        let seat_listens = |seat: &mut Seat| mem::replace(&mut seat.listens, true);
+        let listened = self.looks.seats().taken.get_mut(&self.number).is_none_or(seat_listens);
+        if !listened {
+            self.looks.listeners.notify_one();
+        }
+    }
+
     /// Asks for all jobs that wait, unless it was asked for this one already: from then on their looks
     /// are due at the same time.
     pub(super) fn ask_for_all(&self) {
@@ -178,6 +212,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.looks.seats().taken.remove(&self.number);
+        let seat = self.looks.seats().taken.remove(&self.number);
+        if seat.is_some_and(|seat| seat.listens) {
+            self.looks.listeners.notify_one();
+        }
     }
 }

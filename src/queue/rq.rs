@@ -287,7 +287,7 @@ impl Queue {
     /// Returns when the connection is gone.
     async fn listen(&self, worker: &RqWorker, shutdown: &CancellationToken) -> Result<(), RedisError> {
         let channel = worker.channel();
-        let mut pubsub = self.shared.commands.pubsub().await?;
+        let mut pubsub = self.shared.commands.pubsub(&channel).await?;
         pubsub.subscribe(&channel).await?;
         let (mut sink, mut messages) = pubsub.split();
         loop {

@@ -8,7 +8,7 @@ use redis::cluster_routing::Route;
 use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, Value};
 
 use super::cluster;
-use super::link::{Link, Way};
+use super::link::{Link, Live, Way};
 use super::server::Server;
 use super::{BlockingConnection, CONNECT_TIMEOUT};
 
@@ -42,13 +42,18 @@ impl Commands {
     pub async fn blocking(&self, key: &str, answer_within: Duration) -> Result<BlockingConnection, RedisError> {
         let live = self.link.live().await?;
         let opened = async {
-            let client = match &*live.way {
-                Way::Server(client, _) => client.clone(),
-                Way::Cluster(connection) => self.node_of(key, connection.clone()).await?,
-            };
+            let client = self.client(&live, key).await?;
             BlockingConnection::open(client, answer_within, self.link.clone(), live.clone()).await
         };
         opened.await.inspect_err(|error| self.link.judge(&live, error))
+    }
+
+    /// The server that has `key`.
+    async fn client(&self, live: &Live, key: &str) -> Result<Client, RedisError> {
+        match &*live.way {
+            Way::Server(client, _) => Ok(client.clone()),
+            Way::Cluster(connection) => self.node_of(key, connection.clone()).await,
+        }
     }
 
     async fn node_of(
@@ -63,16 +68,15 @@ impl Commands {
         }
     }
 
-    /// Opens a connection of its own for what is published.
+    /// Opens a connection of its own for what is published, to the server that has `key`. In a Cluster
+    /// each node hears what is published on any.
     ///
     /// # Errors
     /// The server cannot be reached now.
-    pub async fn pubsub(&self) -> Result<PubSub, RedisError> {
+    pub async fn pubsub(&self, key: &str) -> Result<PubSub, RedisError> {
         let live = self.link.live().await?;
-        let Way::Server(client, _) = &*live.way else {
-            return Err((ErrorKind::Client, "nobody listens in a Cluster").into());
-        };
-        let opened = tokio::time::timeout(CONNECT_TIMEOUT, client.get_async_pubsub()).await;
+        let opening = async { self.client(&live, key).await?.get_async_pubsub().await };
+        let opened = tokio::time::timeout(CONNECT_TIMEOUT, opening).await;
         let opened = opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
         opened.inspect_err(|error| self.link.judge(&live, error))
     }

@@ -2,6 +2,7 @@
 
 mod mysql;
 mod redis;
+mod telling;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use futures_util::stream::{self, BoxStream};
 
 pub use self::mysql::MysqlStore;
 pub use self::redis::RedisStore;
+use self::telling::Telling;
+pub(crate) use self::telling::enrolled_channel;
 use crate::config::{Config, StoreKind};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
@@ -87,15 +90,16 @@ impl FinalStatus {
     }
 }
 
-/// The store that is configured.
+/// The store that is configured. Whoever waits at a gate is told over Redis of what is enrolled in it.
 ///
 /// # Errors
 /// When what is configured cannot be used at all; a server that is away is no error here.
 pub fn open(config: &Config) -> Result<Arc<dyn TaskStore>> {
-    match config.store.kind {
-        StoreKind::Redis => Ok(Arc::new(RedisStore::new(redis_client::commands(&config.redis)?))),
-        StoreKind::Mysql => Ok(Arc::new(MysqlStore::new(&config.store.mysql)?)),
-    }
+    let commands = redis_client::commands(&config.redis)?;
+    Ok(match config.store.kind {
+        StoreKind::Redis => Arc::new(Telling::new(RedisStore::new(commands.clone()), commands)),
+        StoreKind::Mysql => Arc::new(Telling::new(MysqlStore::new(&config.store.mysql)?, commands)),
+    })
 }
 
 /// Says once whether the store can be used; goes on until it can. For the start of a daemon, which

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, wait};
+use serde_json::json;
+
+use crate::support::daemon::{Builder, HOOK_TOKEN};
+use crate::support::{Daemon, http_client, wait};
 use crate::world::{World, complaints, course_url, lecture_path, small};
 
 async fn daemon(world: &World) -> Daemon {
@@ -125,4 +128,25 @@ async fn a_shorter_gate_is_told_by_its_own_length() {
     world.push(521);
     world.redis.wait_for_task(521, "completed").await;
     assert_eq!(world.redis.task_field(521, "error_log"), "");
+}
+
+#[tokio::test]
+async fn an_order_at_the_hook_of_one_instance_opens_the_gate_of_another_at_once() {
+    let world = World::new();
+    // It looks so seldom by itself that the test would not live to see it.
+    let seldom = |builder: Builder| builder.set("gate.wait_seconds", 3600).set("gate.poll_seconds", 60);
+    let worker = seldom(world.daemon()).start().await;
+    submit(&world, 531, Some("paid"));
+    worker.wait_for_log(&["ENROLL CHECK waiting", "\"task_id\":531,"]).await;
+    let hook = seldom(world.daemon()).hook().set("worker.instance", "1").start().await;
+    let order = json!({"orderId": 41, "tasks": [
+        {"taskId": 531, "email": "user@example.com", "courseUrl": course_url(531)},
+    ]});
+    let answer = http_client().post(hook.hook_url("/api/v1/orders?wait=30")).bearer_auth(HOOK_TOKEN).json(&order);
+    assert_eq!(answer.send().await.unwrap().status(), 200);
+    world.redis.wait_for_task(531, "completed").await;
+    let line = worker.wait_for_log(&["ENROLL CHECK passed", "\"task_id\":531,"]).await;
+    assert_eq!(line["order_id"], 41);
+    let looks = worker.log_lines().into_iter().filter(|line| line["message"] == "ENROLL CHECK waiting");
+    assert!(looks.count() <= 2, "one look when it came, one when it had begun to listen");
 }

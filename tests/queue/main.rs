@@ -5,6 +5,7 @@ mod support;
 
 mod audit;
 mod doubles;
+mod hints;
 mod outages;
 mod pause;
 mod pool;

@@ -1,9 +1,11 @@
 //! A Cluster: the queue is in one slot, tasks and progress in others.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use hauld::config::RedisSettings;
-use hauld::job::{JobSpec, TaskId};
+use hauld::config::{GateSettings, RedisSettings};
+use hauld::gate::Gate;
+use hauld::job::{Element, JobSpec, TaskId};
 use hauld::queue::Producer;
 use hauld::redis_client;
 use hauld::store::{FinalStatus, RedisStore, TaskStore};
@@ -96,4 +98,25 @@ async fn tasks_of_all_slots_are_read_and_written() {
     let info: String = redis::cmd("INFO").arg("server").query_async(&mut commands.near(LIST)).await.unwrap();
     let port = cluster.nodes[cluster.owner(LIST)].port();
     assert!(info.contains(&format!("tcp_port:{port}\r")), "{info}");
+}
+
+#[tokio::test]
+async fn a_gate_hears_what_is_published_on_any_node() {
+    let cluster = Cluster::start();
+    let commands = redis_client::commands(&RedisSettings::new(cluster.url())).unwrap();
+    // It looks so seldom by itself that the test would not live to see it.
+    let timing = GateSettings { wait: Duration::from_secs(3600), poll: Duration::from_secs(600) };
+    let store = Arc::new(RedisStore::new(commands.clone()));
+    let gate = Arc::new(Gate::new(store, timing).told_by(commands));
+    for (task, node) in (1..).zip(&cluster.nodes) {
+        cluster.cli(&["HSET", &format!("hauld:task:{task}"), "status", "pending"]);
+        let (gate, spec) = (gate.clone(), JobSpec::parse(&Element(job(task, "https://h/c").into_bytes())).unwrap());
+        let waiting = tokio::spawn(async move { gate.admit(&spec).await });
+        let channel = format!("task:{task}:status");
+        let heard = || (cluster.nodes.iter().map(|node| node.listeners(&channel)).sum::<u64>() == 1).then_some(());
+        wait::until("the gate listens", Duration::from_secs(30), heard).await;
+        cluster.cli(&["HSET", &format!("hauld:task:{task}"), "status", "enrolled"]);
+        node.cli(&["PUBLISH", &channel, "{}"]);
+        tokio::time::timeout(RESUMED, waiting).await.expect("the gate opens").unwrap().unwrap();
+    }
 }

@@ -147,11 +147,18 @@ async fn the_acl_user_of_the_readme_may_do_what_hauld_does_and_nothing_else() {
     world.redis.cli(&acl.iter().map(String::as_str).collect::<Vec<_>>());
     let url = format!("redis://hauld:PASSWORD@127.0.0.1:{}/0", world.redis.port());
     let daemon = world.daemon().set("redis.url", url).set("queue.max_attempts", 2).hook().start().await;
-    for task_id in [1, 2, 3] {
+    for task_id in [1, 2, 3, 4] {
         world.publish(task_id, &small());
     }
     world.push(1);
     world.redis.wait_for_task(1, "completed").await;
+    // One that waits at the gate.
+    world.redis.set_task(4, "pending");
+    world.redis.push_job(4, &course_url(4));
+    let listens = || (world.redis.listeners("hauld:task:4:enrolled") == 1).then_some(());
+    wait::until("the gate listens", LIMIT, listens).await;
+    world.redis.set_task(4, "enrolled");
+    world.redis.wait_for_task(4, "completed").await;
     let order =
         json!({"orderId": 41, "tasks": [{"taskId": 2, "email": "user@example.com", "courseUrl": course_url(2)}]});
     let answer = http_client().post(daemon.hook_url("/api/v1/orders?wait=60")).bearer_auth(HOOK_TOKEN).json(&order);

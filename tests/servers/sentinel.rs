@@ -2,8 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use hauld::config::RedisSettings;
+use hauld::config::{GateSettings, RedisSettings};
+use hauld::gate::Gate;
+use hauld::job::{Element, JobSpec};
+use hauld::redis_client;
+use hauld::store::RedisStore;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 
@@ -62,4 +67,28 @@ async fn a_failover_that_an_operator_asks_for_is_followed_at_once() {
     assert_eq!([1, 2].map(|task| works.runs(task)), [1, 1]);
     works.wait_for_empty().await;
     works.stop().await;
+}
+
+#[tokio::test]
+async fn a_gate_listens_to_the_primary_of_the_day() {
+    let mut world = Sentinels::start();
+    let commands = redis_client::commands(&RedisSettings::new(world.url())).unwrap();
+    // It looks so seldom by itself that the test would not live to see it.
+    let timing = GateSettings { wait: Duration::from_secs(3600), poll: Duration::from_secs(600) };
+    let gate = Gate::new(Arc::new(RedisStore::new(commands.clone())), timing).told_by(commands);
+    world.servers[0].set_task(43, "pending");
+    let spec = JobSpec::parse(&Element(job(43, "https://h/c").into_bytes())).unwrap();
+    let waiting = tokio::spawn(async move { gate.admit(&spec).await });
+    for primary in [0, 1] {
+        let listens = || (world.servers[primary].listeners("task:43:status") == 1).then_some(());
+        wait::until("the gate listens", RESUMED, listens).await;
+        if primary == 0 {
+            world.wait_for_replication(1);
+            world.servers[0].kill9();
+            world.wait_for_primary(1).await;
+        }
+    }
+    world.servers[1].set_task(43, "enrolled");
+    world.servers[1].cli(&["PUBLISH", "task:43:status", "{}"]);
+    tokio::time::timeout(RESUMED, waiting).await.expect("the gate opens").unwrap().unwrap();
 }

@@ -173,6 +173,12 @@ impl RedisServer {
         self.process.as_ref().expect("the server runs").signal(signal);
     }
 
+    /// How many connections have subscribed to the channel.
+    pub fn listeners(&self, channel: &str) -> u64 {
+        let answer = self.cli(&["PUBSUB", "NUMSUB", channel]);
+        answer.lines().nth(1).and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("NUMSUB: {answer}"))
+    }
+
     /// Collects what is published on the channels that match `pattern` from now on.
     pub fn subscribe(&self, pattern: &str) -> Subscription {
         Subscription::open(self.port, pattern)
