@@ -47,7 +47,8 @@ impl Cli {
 /// Where the configuration comes from.
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
-    /// Configuration file [default: /etc/hauld/hauld.toml, if it is there]
+    /// Configuration file [default: /etc/hauld/hauld.toml, if it is there]; a file `environment`
+    /// beside it is read as the unit's EnvironmentFile= is
     #[arg(long, global = true, env = "HAULD_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Overrides one setting; may be repeated
@@ -135,8 +136,13 @@ impl ConfigArguments {
 
     fn load_from(&self, file: Option<&Path>) -> Result<Config, Vec<ConfigError>> {
         let flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
-        let mut environment = BTreeMap::new();
         let mut errors = Vec::new();
+        // What the unit's variables say, unless this process has others.
+        let beside = file.map(Config::environment_beside).transpose().unwrap_or_else(|error| {
+            errors.push(error);
+            None
+        });
+        let mut environment: BTreeMap<String, String> = beside.unwrap_or_default().into_iter().collect();
         for (name, value) in std::env::vars_os() {
             // Other programs may keep there what they like.
             let Ok(name) = name.into_string() else { continue };

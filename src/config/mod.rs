@@ -3,6 +3,7 @@
 //! [`Config::load`] is the whole list of settings; the README's table and the sample file are
 //! compared with it by tests.
 
+mod environment_file;
 mod hls;
 mod hook;
 mod queue;
@@ -33,6 +34,23 @@ impl Config {
     ) -> Result<Config, Vec<ConfigError>> {
         let (config, source) = Config::read(file, environment, flags)?;
         if source.errors.is_empty() { Ok(config) } else { Err(source.errors) }
+    }
+
+    /// The variables of the file `environment` beside the configuration file, which is the unit's
+    /// `EnvironmentFile=`; none when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn environment_beside(file: &Path) -> Result<Vec<(String, String)>, ConfigError> {
+        let path = file.with_file_name("environment");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(environment_file::parse(&text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => {
+                let (reason, origin) = (format!("cannot be read: {error}"), path.display().to_string());
+                Err(ConfigError { name: "environment file".into(), value: None, reason, origin })
+            }
+        }
     }
 
     /// Every setting with its default and help, for the documentation.

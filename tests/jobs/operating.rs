@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::daemon::{Daemon, hauld};
+use crate::support::daemon::Daemon;
 use crate::support::redis::job;
 use crate::support::wait;
 use crate::world::{World, course_url, small};
 
 /// Runs a command with the configuration of a daemon.
 fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
-    hauld().arg("--config").arg(daemon.config()).args(arguments).output().unwrap()
+    daemon.command(arguments).output().unwrap()
 }
 
 fn text(output: &Output) -> String {

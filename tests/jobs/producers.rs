@@ -22,9 +22,9 @@ async fn jobs_of_node_clients_and_of_the_command_line_are_done() {
     for (node, task_id) in [(Node::Redis, 1001), (Node::IoRedis, 1002)] {
         node_push(node, &world.redis.url(), LIST, &job(task_id, &course_url(task_id)));
     }
-    let mut enqueue = hauld();
-    enqueue.args(["enqueue", "--task-id", "1003", "--email", "user@example.com", "--course-url", &course_url(1003)]);
-    let output = enqueue.arg("--config").arg(daemon.config()).output().unwrap();
+    let course = course_url(1003);
+    let enqueue = ["enqueue", "--task-id", "1003", "--email", "user@example.com", "--course-url", &course];
+    let output = daemon.command(&enqueue).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains(LIST));
     for task_id in [1001, 1002, 1003] {
@@ -56,14 +56,14 @@ fn what_enqueue_pushes_is_what_the_backend_writes() {
 }
 
 /// The old worker: `BRPOP` again and again, by a client of its own.
-struct OldWorker {
+pub struct OldWorker {
     taken: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl OldWorker {
-    fn start(port: u16) -> OldWorker {
+    pub fn start(port: u16) -> OldWorker {
         let (taken, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (theirs, end) = (Arc::clone(&taken), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
@@ -77,7 +77,8 @@ impl OldWorker {
         OldWorker { taken, stop, thread: Some(thread) }
     }
 
-    fn taken(&self) -> Vec<String> {
+    /// The elements that it has taken, in order.
+    pub fn taken(&self) -> Vec<String> {
         self.taken.lock().unwrap().clone()
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::python::Python;
 use crate::support::redis::job;
-use crate::support::{Daemon, hauld, port, wait};
+use crate::support::{Daemon, port, wait};
 use crate::world::{LIST, World, eventually, until};
 
 const README: &str = include_str!("../../README.md");
@@ -113,7 +113,7 @@ async fn the_dashboard_shows_what_the_daemon_does() {
 
     // Our own commands see it too.
     for command in ["queue verify", "dead retry --kind enrollment_failed"] {
-        let output = hauld().args(command.split(' ')).arg("--config").arg(daemon.config()).output().unwrap();
+        let output = daemon.command(&command.split(' ').collect::<Vec<_>>()).output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stdout));
     }
     until(&mut python, "[len(fetch(id).results()), fetch(id).get_status()]", json!([3, "failed"])).await;

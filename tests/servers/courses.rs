@@ -10,7 +10,7 @@ use crate::support::cluster::Cluster;
 use crate::support::daemon::{Builder, HOOK_TOKEN};
 use crate::support::redis::{RedisServer, job};
 use crate::support::sentinel::Sentinels;
-use crate::support::{Backend, Catalog, Daemon, Origin, Publish, hauld, http_client, wait};
+use crate::support::{Backend, Catalog, Daemon, Origin, Publish, http_client, wait};
 use crate::works::{LIST, key};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -43,7 +43,7 @@ impl Site {
 
 /// Runs the program with the daemon's configuration.
 fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
-    hauld().args(arguments).arg("--config").arg(daemon.config()).output().expect("hauld runs")
+    daemon.command(arguments).output().expect("hauld runs")
 }
 
 fn assert_succeeds(daemon: &Daemon, arguments: &[&str]) {

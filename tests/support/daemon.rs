@@ -42,7 +42,7 @@ pub struct Builder {
     settings: toml::Table,
     environment: Vec<(String, String)>,
     directory: tempfile::TempDir,
-    hook: bool,
+    hook_port: Option<u16>,
 }
 
 /// A running `hauld run`. Killed when dropped; if the test failed, the end of its log is shown.
@@ -61,7 +61,7 @@ impl Daemon {
     /// Settings for tests: two jobs at once, attempts without a pause, a lease of 2 s.
     pub fn builder() -> Builder {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let builder = Builder { settings: toml::Table::new(), environment: Vec::new(), directory, hook: false };
+        let builder = Builder { settings: toml::Table::new(), environment: Vec::new(), directory, hook_port: None };
         let staging = builder.directory.path().join("staging");
         let delivered = builder.directory.path().join("delivered");
         builder
@@ -101,9 +101,14 @@ impl Builder {
     }
 
     /// Opens the hook, with [`HOOK_TOKEN`]; needs a backend.
-    pub fn hook(mut self) -> Builder {
-        self.hook = true;
-        self.secret("hook.token", HOOK_TOKEN)
+    pub fn hook(self) -> Builder {
+        self.hook_at(port::free())
+    }
+
+    /// As [`Builder::hook`], at this port.
+    pub fn hook_at(mut self, port: u16) -> Builder {
+        self.hook_port = Some(port);
+        self.set("hook.listen", format!("127.0.0.1:{port}")).secret("hook.token", HOOK_TOKEN)
     }
 
     /// Uses this staging directory, for instances that share one.
@@ -140,6 +145,12 @@ impl Builder {
         self
     }
 
+    /// A file of variables beside its configuration file.
+    pub fn environment_file(self, text: &str) -> Builder {
+        std::fs::write(self.directory.path().join("environment"), text).expect("environment file");
+        self
+    }
+
     /// Starts it and waits until `/readyz` answers 200.
     ///
     /// # Panics
@@ -162,10 +173,6 @@ impl Builder {
     pub fn launch(mut self) -> Daemon {
         let admin_port = port::free();
         self = self.set("admin.listen", format!("127.0.0.1:{admin_port}"));
-        let hook_port = self.hook.then(port::free);
-        if let Some(port) = hook_port {
-            self = self.set("hook.listen", format!("127.0.0.1:{port}"));
-        }
         let config = self.directory.path().join("hauld.toml");
         std::fs::write(&config, self.settings.to_string()).expect("configuration file");
         let log = self.directory.path().join("hauld.log");
@@ -178,7 +185,7 @@ impl Builder {
         Daemon {
             process: Process::start("hauld run", command, &log),
             admin_port,
-            hook_port,
+            hook_port: self.hook_port,
             log,
             staging: directory_of("staging"),
             delivered: directory_of("delivery"),
@@ -283,6 +290,18 @@ impl Daemon {
     /// Whether `/readyz` answers 200.
     pub fn is_ready(&self) -> bool {
         self.admin("/readyz").is_some_and(|(status, _)| status == 200)
+    }
+
+    /// Another command of the program with the configuration file of this one, to be run.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = hauld();
+        command.arg("--config").arg(&self.config).args(arguments);
+        command
+    }
+
+    /// The port of the hook, if it is on.
+    pub fn hook_port(&self) -> Option<u16> {
+        self.hook_port
     }
 
     /// `http://127.0.0.1:<port>` and `path`, of the hook.
