@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,9 @@ const START_RETRY: Duration = Duration::from_secs(1);
 
 /// How long orders that the hook has accepted may go on after the stop.
 const HOOK_LIMIT: Duration = Duration::from_secs(20);
+
+/// Connections that wait until the hook takes them.
+const BACKLOG: u32 = 1024;
 
 /// Runs the daemon until it is told to stop.
 ///
@@ -165,7 +168,7 @@ async fn start_hook(
         metrics.clone(),
         stop.clone(),
     );
-    let listener = bind("hook.listen", address).await?;
+    let listener = listen_together("hook.listen", address)?;
     let router = Hook::router(hook.clone());
     let server = tokio::spawn(serve_at_most(settings.max_connections, listener, router, stop.clone()));
     let working = tokio::spawn(orders.clone().keep_working(stop.clone()));
@@ -263,8 +266,24 @@ async fn make_directories(config: &Config) -> Result<()> {
 }
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| Failure::new(FailureKind::Internal, format!("{setting} = {address}: {error}")))
+    TcpListener::bind(address).await.map_err(|error| not_bound(setting, address, &error))
+}
+
+/// Listens at an address where other instances of the same user may listen too: the kernel gives each
+/// connection to one of them.
+fn listen_together(setting: &str, address: SocketAddr) -> Result<TcpListener> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| not_bound(setting, address, &error))
+}
+
+fn not_bound(setting: &str, address: SocketAddr, error: &std::io::Error) -> Failure {
+    Failure::new(FailureKind::Internal, format!("{setting} = {address}: {error}"))
 }
 
 /// SIGTERM or SIGINT: stop taking and drain. A second one: hand everything back at once.

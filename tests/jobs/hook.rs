@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
-use crate::support::daemon::{HOOK_TOKEN, hauld};
+use crate::support::daemon::HOOK_TOKEN;
 use crate::support::{Daemon, http_client, wait};
 use crate::world::{LIST, World, course_url, small};
 
@@ -32,7 +32,7 @@ async fn ask(daemon: &Daemon, method: &str, path: &str, body: Option<&Value>) ->
 
 /// Runs a command with the configuration of a daemon: whether it succeeded, and what it said.
 fn run(daemon: &Daemon, arguments: &[&str]) -> (bool, String) {
-    let output = hauld().arg("--config").arg(daemon.config()).args(arguments).output().unwrap();
+    let output = daemon.command(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(said).unwrap())
 }
@@ -357,6 +357,20 @@ async fn a_token_is_replaced_while_the_daemon_runs() {
     world.push(43);
     world.redis.wait_for_task(43, "completed").await;
     assert!(other.is_ready());
+}
+
+#[tokio::test]
+async fn instances_of_a_host_share_the_port_and_one_that_ends_is_not_missed() {
+    let world = World::new();
+    let first = world.daemon().hook().start().await;
+    let port = first.hook_port().unwrap();
+    let second = world.daemon().set("worker.instance", "1").hook_at(port).start().await;
+    assert_eq!(ask(&second, "GET", "/api/v1/orders/41", None).await.0, 404);
+    first.sigterm();
+    wait::until("the first one has stopped", LIMIT, || first.exited()).await;
+    for _ in 0..20 {
+        assert_eq!(ask(&second, "GET", "/api/v1/orders/41", None).await.0, 404, "whoever is left answers");
+    }
 }
 
 #[tokio::test]
