@@ -11,15 +11,15 @@ use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
 
-/// The backend's number for one task: a positive integer.
+/// The backend's number for one task: 1 to 2^63 - 1, as a column of a database may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TaskId(u64);
 
 impl TaskId {
-    /// `None` for 0, which is no task.
+    /// `None` for 0, which is no task, and for what no column holds.
     pub fn new(id: u64) -> Option<Self> {
-        (id > 0).then_some(TaskId(id))
+        (1..=i64::MAX as u64).contains(&id).then_some(TaskId(id))
     }
 
     /// The number.
@@ -203,6 +203,7 @@ mod tests {
             (r#"{"email":"a","courseUrl":"http://h/"}"#, "taskId is missing"),
             (r#"{"taskId":0,"email":"a","courseUrl":"http://h/"}"#, "positive integer"),
             (r#"{"taskId":-1,"email":"a","courseUrl":"http://h/"}"#, "positive integer"),
+            (r#"{"taskId":9223372036854775808,"email":"a","courseUrl":"http://h/"}"#, "positive integer"),
             (r#"{"taskId":1.5,"email":"a","courseUrl":"http://h/"}"#, "positive integer"),
             (r#"{"taskId":"4x","email":"a","courseUrl":"http://h/"}"#, "positive integer"),
             (r#"{"taskId":1,"courseUrl":"http://h/"}"#, "email is missing"),

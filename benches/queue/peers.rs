@@ -1,6 +1,6 @@
 //! The workers in Python, from the virtual environment that `make bench` makes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 /// `peers.py` with these arguments.
@@ -8,15 +8,7 @@ use std::process::Command;
 /// # Panics
 /// When the virtual environment is missing.
 pub fn command(arguments: &[&str]) -> Command {
-    let python = python();
-    assert!(python.is_file(), "{} is missing: `make bench-deps` makes it", python.display());
-    let mut command = Command::new(python);
+    let mut command = Command::new(super::world::python_environment("rq-3.0.0").join("bin/python"));
     command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/queue/peers.py")).args(arguments);
     command
-}
-
-/// Beside what is built: `target/python/rq-3.0.0/bin/python`.
-fn python() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
-    target.join("python/rq-3.0.0/bin/python")
 }

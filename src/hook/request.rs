@@ -107,7 +107,7 @@ impl Reader<'_> {
         // The ids of orders and tasks are written alike.
         let number = TaskId::from_json(value).map(TaskId::get);
         if number.is_none() {
-            self.wrong(pointer, "is not a positive integer");
+            self.wrong(pointer, "is not an integer from 1 to 2^63 - 1");
         }
         number
     }

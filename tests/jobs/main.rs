@@ -17,6 +17,7 @@ mod frugal;
 mod gate;
 mod hook;
 mod migration;
+mod openapi;
 mod operating;
 mod orders;
 mod outages;

@@ -50,7 +50,7 @@ async fn a_row_goes_through_its_life_and_nothing_else_is_touched() {
     let row = |columns: &str| server.task_field(43, columns);
 
     assert_eq!(store.read(id(44)).await.unwrap(), None);
-    assert_eq!(store.read(id(u64::MAX)).await.unwrap(), None);
+    assert_eq!(store.read(id(i64::MAX as u64)).await.unwrap(), None);
     store.finish(id(44), FinalStatus::Failed, Some("{}")).await.unwrap();
     assert_eq!(store.enroll(&spec(44), Some(9)).await.unwrap_err().kind, FailureKind::TaskNotFound);
     let expected = TaskRecord {

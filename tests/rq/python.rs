@@ -1,12 +1,12 @@
 //! Python with one version of RQ, to be asked things.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
 
 use crate::support::process::Process;
+use crate::support::python_environment;
 use crate::support::redis::RedisServer;
 
 /// The versions that `make deps` has installed: the oldest that is in use, the last of the second
@@ -90,9 +90,7 @@ impl Drop for Python {
 }
 
 fn command(version: &str, program: &str) -> Command {
-    let environment: PathBuf =
-        [env!("CARGO_TARGET_TMPDIR"), "..", "python", &format!("rq-{version}"), "bin", program].iter().collect();
-    let mut command = Command::new(environment);
+    let mut command = Command::new(python_environment(&format!("rq-{version}")).join("bin").join(program));
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use hauld::config::RedisSettings;
 
 use crate::support::certificates::{NEW_KEY, openssl};
-use crate::support::port;
 use crate::support::redis::{RedisServer, job};
+use crate::support::{port, python_environment};
 use crate::works::{LIST, Works, key};
 
 /// Jobs and rubbish through the server, and a stop, which ends the wait.
@@ -30,8 +30,7 @@ async fn assert_serves(settings: &RedisSettings, server: &RedisServer) {
 
 /// A server program that `make deps` has put below the target directory.
 fn bundled(name: &str) -> PathBuf {
-    let environment =
-        Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory").join("python/servers");
+    let environment = python_environment("servers");
     let mut folders = vec![environment.join("lib")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {

@@ -53,3 +53,11 @@ pub fn http_client() -> reqwest::Client {
         hauld::config::Config::load(None, Default::default(), Default::default()).expect("the defaults are valid");
     hauld::http::client(&config.http, hauld::http::Protocol::Http1).expect("an HTTP client")
 }
+
+/// The Python environment of this name, which `make deps` or `make bench-deps` has made beside what is built.
+pub fn python_environment(name: &str) -> std::path::PathBuf {
+    let target = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("the target directory");
+    let environment = target.join("python").join(name);
+    assert!(environment.is_dir(), "{} is missing: run `make deps bench-deps`", environment.display());
+    environment
+}
