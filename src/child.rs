@@ -24,6 +24,8 @@ mod tests;
 
 /// Bytes of the child's last words that are kept.
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
+/// A longer line comes in pieces to whoever watches.
+const MAX_LINE_BYTES: usize = 64 * 1024;
 /// How long a child may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 /// All that a child sees of our environment, which holds secrets.
@@ -70,6 +72,18 @@ pub enum ChildError {
     Lost { program: PathBuf, error: io::Error },
 }
 
+/// What is to be run, and how far it may go.
+pub struct Program<'a> {
+    /// Looked up in `PATH` unless it has a slash.
+    pub path: &'a Path,
+    pub arguments: &'a [OsString],
+    /// Variables beside those that every child sees.
+    pub environment: &'a [(OsString, OsString)],
+    pub limit: Duration,
+    /// Bytes of standard output.
+    pub max_output: usize,
+}
+
 /// Runs `program` (looked up in `PATH` unless it has a slash) to its end, with at most `max_output`
 /// bytes of standard output.
 ///
@@ -85,16 +99,31 @@ pub async fn run(
     max_output: usize,
     cancel: &CancellationToken,
 ) -> Result<Output, ChildError> {
-    let program = program.to_owned();
+    let program = Program { path: program, arguments, environment: &[], limit, max_output };
+    run_watched(program, cancel, |_| {}).await
+}
+
+/// As [`run`]; `watch` sees each line of standard error as soon as it is there, without its end. A
+/// line of more than 64 KiB comes in pieces.
+///
+/// # Errors
+/// See [`ChildError`].
+pub async fn run_watched(
+    program: Program<'_>,
+    cancel: &CancellationToken,
+    watch: impl FnMut(&[u8]),
+) -> Result<Output, ChildError> {
+    let Program { path, arguments, environment, limit, max_output } = program;
+    let program = path.to_owned();
     if cancel.is_cancelled() {
         return Err(ChildError::Cancelled { program });
     }
-    let mut child = match Child::start(&program, arguments).await {
+    let mut child = match Child::start(&program, arguments, environment).await {
         Ok(child) => child,
         Err(error) => return Err(ChildError::NotStarted { program, error }),
     };
     let stopped = tokio::select! {
-        ended = child.output(max_output) => match ended {
+        ended = child.output(max_output, watch) => match ended {
             Ok(output) => return Ok(output),
             Err(Ended::TooLarge) => ChildError::OutputTooLarge { program, limit: max_output },
             Err(Ended::Lost(error)) => ChildError::Lost { program, error },
@@ -119,10 +148,11 @@ struct Child {
 }
 
 impl Child {
-    async fn start(program: &Path, arguments: &[OsString]) -> io::Result<Child> {
+    async fn start(program: &Path, arguments: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Child> {
         let mut command = Command::new(program);
         command.args(arguments).env_clear();
         command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
         die_with_parent(&mut command);
@@ -136,9 +166,10 @@ impl Child {
 
     /// Reads both pipes to their end, then the exit status. The process is reaped last: until then
     /// its id cannot belong to anybody else, so that signalling the group is safe.
-    async fn output(&mut self, max_output: usize) -> Result<Output, Ended> {
+    async fn output(&mut self, max_output: usize, watch: impl FnMut(&[u8])) -> Result<Output, Ended> {
         let mut stdout = Vec::new();
         let mut stderr = Vec::new();
+        let mut lines = Lines { begun: Vec::new(), watch };
         let out = self.process.stdout.take();
         let err = self.process.stderr.take();
         let read_out = read_pipe(out, |bytes| {
@@ -146,6 +177,7 @@ impl Child {
             if stdout.len() > max_output { Err(Ended::TooLarge) } else { Ok(()) }
         });
         let read_err = read_pipe(err, |bytes| {
+            lines.take(bytes);
             stderr.extend_from_slice(bytes);
             // Cut seldom, so that a talkative child costs no quadratic time.
             if stderr.len() > 2 * STDERR_TAIL_BYTES {
@@ -154,6 +186,7 @@ impl Child {
             Ok(())
         });
         tokio::try_join!(read_out, read_err)?;
+        lines.end();
         let status = self.process.wait().await.map_err(Ended::Lost)?;
         self.group = None;
         stderr.drain(..stderr.len().saturating_sub(STDERR_TAIL_BYTES));
@@ -189,6 +222,31 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+    }
+}
+
+/// Cuts what arrives into lines.
+struct Lines<W> {
+    begun: Vec<u8>,
+    watch: W,
+}
+
+impl<W: FnMut(&[u8])> Lines<W> {
+    fn take(&mut self, bytes: &[u8]) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.begun.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.begun.len() > MAX_LINE_BYTES {
+                self.end();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        let line = self.begun.strip_suffix(b"\n").unwrap_or(&self.begun);
+        if !line.is_empty() {
+            (self.watch)(line);
+        }
+        self.begun.clear();
     }
 }
 

@@ -48,6 +48,32 @@ async fn a_child_sees_four_variables_and_an_empty_stdin() {
 }
 
 #[tokio::test]
+async fn lines_are_seen_as_they_come_and_variables_can_be_added() {
+    let folder = tempfile::tempdir().unwrap();
+    // The child goes on only after its first line was seen.
+    let script = "echo \"$MARK\" >&2; until [ -e \"$MARK\" ]; do sleep 0.01; done; printf 'a\\n\\nlast' >&2";
+    let mark = folder.path().join("mark");
+    let program = Program {
+        path: Path::new("sh"),
+        arguments: &["-c".into(), script.into()],
+        environment: &[("MARK".into(), mark.clone().into())],
+        limit: LIMIT,
+        max_output: 10,
+    };
+    let mut lines = Vec::new();
+    let watch = |line: &[u8]| {
+        let line = String::from_utf8(line.to_vec()).unwrap();
+        if lines.is_empty() {
+            std::fs::write(&line, "").unwrap();
+        }
+        lines.push(line);
+    };
+    let output = run_watched(program, &CancellationToken::new(), watch).await.unwrap();
+    assert!(output.status.success());
+    assert_eq!(lines, [mark.to_str().unwrap(), "a", "last"]);
+}
+
+#[tokio::test]
 async fn a_talkative_child_costs_little_memory() {
     let output = sh("yes filler | head -c 3000000 >&2; printf end >&2", LIMIT, 10).await.unwrap();
     assert_eq!(output.stderr.len(), STDERR_TAIL_BYTES);
@@ -101,10 +127,13 @@ async fn a_missing_program_is_named() {
 async fn a_child_outlives_the_thread_that_asked_for_it() {
     let runtime = Handle::current();
     let asking = std::thread::spawn(move || {
-        runtime.block_on(Child::start(Path::new("sh"), &["-c".into(), "sleep 0.3; echo done".into()])).ok().unwrap()
+        runtime
+            .block_on(Child::start(Path::new("sh"), &["-c".into(), "sleep 0.3; echo done".into()], &[]))
+            .ok()
+            .unwrap()
     });
     let mut child = tokio::task::spawn_blocking(|| asking.join().unwrap()).await.unwrap();
-    let output = child.output(100).await.ok().unwrap();
+    let output = child.output(100, |_| {}).await.ok().unwrap();
     assert_eq!(output.stdout, b"done\n");
 }
 
