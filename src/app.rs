@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{Admin, redis_ping};
-use crate::config::{Config, HookSettings};
-use crate::delivery::FolderDelivery;
+use crate::config::{Config, DeliveryKind, HookSettings};
+use crate::delivery::Delivery;
 use crate::enroll::EnrollmentClient;
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Failure, FailureKind, JobPolicy, Result};
 use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
@@ -35,6 +35,9 @@ use crate::worker::{self, Pipeline};
 
 /// How long to wait between two tries to reach Redis at start.
 const START_RETRY: Duration = Duration::from_secs(1);
+
+/// How long the start waits for rclone's remote.
+const REMOTE_LIMIT: Duration = Duration::from_secs(15);
 
 /// How long orders that the hook has accepted may go on after the stop.
 const HOOK_LIMIT: Duration = Duration::from_secs(20);
@@ -207,6 +210,8 @@ async fn build_pipeline(
         Some(remux) => tracing::info!(version = remux.version(), "ffmpeg found"),
         None => tracing::warn!("ffmpeg is not on this host: lectures are kept as .ts"),
     }
+    let delivery = Delivery::new(&config.delivery);
+    greet_remote(&delivery).await?;
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
     let streams = StreamDownload { engine, remux, container: config.remux.container };
     let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login.clone())?);
@@ -222,7 +227,7 @@ async fn build_pipeline(
             metrics: metrics.clone(),
         },
         resolver,
-        delivery: FolderDelivery::new(config.delivery.directory.clone()),
+        delivery,
         finalize: FinalizeClient::new(&config.report, &config.http)?,
         events: Events::new(commands),
         queue: queue.clone(),
@@ -230,6 +235,21 @@ async fn build_pipeline(
         max_attempts: config.queue.max_attempts,
         metrics: metrics.clone(),
     })
+}
+
+/// Makes sure that courses can be delivered before any is downloaded. A remote that is only away now
+/// is no reason not to start.
+async fn greet_remote(delivery: &Delivery) -> Result<()> {
+    let Delivery::Rclone(delivery) = delivery else { return Ok(()) };
+    match tokio::time::timeout(REMOTE_LIMIT, delivery.examine()).await {
+        Ok(Ok(state)) => tracing::info!(state, "rclone found"),
+        Ok(Err(failure)) if failure.kind.job_policy() == JobPolicy::GiveUp => {
+            return Err(failure.at("delivery.kind is rclone"));
+        }
+        Ok(Err(failure)) => tracing::warn!(kind = failure.kind.name(), "courses cannot be delivered now: {failure}"),
+        Err(_) => tracing::warn!("the remote has not answered within {} s", REMOTE_LIMIT.as_secs()),
+    }
+    Ok(())
 }
 
 /// Registers with Redis, however long it is away. `None` when told to stop before that.
@@ -258,7 +278,8 @@ async fn connect(config: &Config, metrics: &Arc<Metrics>, stop: &CancellationTok
 }
 
 async fn make_directories(config: &Config) -> Result<()> {
-    for directory in [&config.staging.directory, &config.delivery.directory] {
+    let delivery = (config.delivery.kind == DeliveryKind::Folder).then_some(&config.delivery.directory);
+    for directory in std::iter::once(&config.staging.directory).chain(delivery) {
         let made = tokio::fs::create_dir_all(directory).await;
         made.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
     }

@@ -143,7 +143,7 @@ failure_kinds! {
     DecryptionFailed = "decryption_failed", twice, Retry;
     /// The key is not 16 bytes.
     KeyInvalid = "key_invalid", twice, Retry;
-    /// No space left on the disk, or over quota: make room; the job is tried again.
+    /// No space left on the disk or at the destination, or over quota: make room; the job is tried again.
     DiskFull = "disk_full", once, Retry;
     /// Reading or writing the disk failed.
     DiskFailed = "disk_failed", once, Retry;
@@ -151,6 +151,8 @@ failure_kinds! {
     RemuxFailed = "remux_failed", once, Retry;
     /// The course folder could not be delivered.
     DeliveryFailed = "delivery_failed", once, Retry;
+    /// The destination refuses courses (credentials, permission, an unknown remote): mend rclone's configuration or `delivery`, then requeue.
+    DeliveryRefused = "delivery_refused", once, GiveUp;
     /// The backend did not accept the finalize call for `report.give_up_after_seconds`: the course is delivered; mend the backend or the secret, then requeue.
     FinalizeFailed = "finalize_failed", once, Retry;
     /// The attempt took longer than `worker.job_timeout_seconds`.

@@ -73,6 +73,13 @@ impl Progress {
         self.items_done.fetch_add(1, Relaxed);
     }
 
+    /// So many bytes of the course, of so many, are at its destination; `file` is on its way.
+    pub fn uploaded(&self, _bytes: u64, _total: u64, file: Option<&str>) {
+        if let Some(file) = file {
+            *self.current_file.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = file.to_owned();
+        }
+    }
+
     /// How far it is now.
     pub fn snapshot(&self) -> Snapshot {
         let items_total = self.items_total.load(Relaxed);

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
@@ -89,6 +90,49 @@ fn the_unit_is_valid() {
 fn the_unit_is_sandboxed() {
     let Some(output) = analyze(&["security", "--offline=true", "--threshold=13"]) else { return };
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// The system calls of a filter's group, with those of the groups in it.
+fn system_calls(group: &str) -> BTreeSet<String> {
+    let output = Command::new("systemd-analyze").args(["syscall-filter", group]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut calls = BTreeSet::new();
+    for name in text.lines().skip(1).map(str::trim).filter(|name| !name.is_empty() && !name.starts_with('#')) {
+        match name.starts_with('@') {
+            true => calls.append(&mut system_calls(name)),
+            false => drop(calls.insert(name.to_owned())),
+        }
+    }
+    calls
+}
+
+#[test]
+fn the_unit_allows_what_rclone_asks_the_kernel_for() {
+    let place = tempfile::tempdir().unwrap();
+    let (trace, source) = (place.path().join("trace"), place.path().join("source"));
+    std::fs::create_dir(&source).unwrap();
+    std::fs::write(source.join("film.mp4"), [7; 100_000]).unwrap();
+    let mut copy = Command::new("strace");
+    copy.args(["-f", "-o"]).arg(&trace).args(["rclone", "copy", "--checksum"]).arg(&source);
+    copy.arg(place.path().join("target")).env("RCLONE_CONFIG", place.path().join("rclone.conf"));
+    // As above: both are on few hosts, and where they are not there is nothing to compare.
+    if analyze(&["--version"]).is_none() || !copy.output().is_ok_and(|output| output.status.success()) {
+        return;
+    }
+    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let mut allowed = BTreeSet::new();
+    for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
+        match filter.strip_prefix('~') {
+            Some(groups) => allowed = groups.split(' ').fold(allowed, |left, group| &left - &system_calls(group)),
+            None => filter.split(' ').for_each(|group| allowed.append(&mut system_calls(group))),
+        }
+    }
+    let trace = std::fs::read_to_string(trace).unwrap();
+    // `1234  openat(AT_FDCWD, …`
+    let call = |line: &str| line.split_whitespace().nth(1)?.split_once('(').map(|(name, _)| name.to_owned());
+    let asked: BTreeSet<String> = trace.lines().filter_map(call).collect();
+    assert!(asked.contains("openat") && allowed.contains("openat"), "{asked:?}");
+    assert!(asked.is_subset(&allowed), "{:?}", &asked - &allowed);
 }
 
 #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use reqwest::Client;
 use url::Url;
 
-use crate::config::{Config, Container, ResolverKind, StoreKind};
+use crate::config::{Config, Container, DeliverySettings, ResolverKind, StoreKind};
+use crate::delivery::Delivery;
 use crate::disk;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, Protocol, shown};
@@ -19,6 +20,8 @@ use crate::store::{self, Findings};
 const LIMIT: Duration = Duration::from_secs(5);
 /// Limit of the look at the task store, which has a limit of its own for each of its steps.
 const STORE_LIMIT: Duration = Duration::from_secs(15);
+/// Limit of the look at rclone's remote, which may have to log in first.
+const REMOTE_LIMIT: Duration = Duration::from_secs(30);
 /// Oldest Redis that has BLMOVE.
 const OLDEST_REDIS: (u32, u32) = (6, 2);
 
@@ -88,7 +91,7 @@ pub async fn run(config: &Config) -> Report {
     }
     check_ffmpeg(config, &mut report).await;
     report.add_result("staging", check_directory(&config.staging.directory).await);
-    report.add_result("delivery", check_directory(&config.delivery.directory).await);
+    report.add_result("delivery", check_delivery(&config.delivery).await);
     check_secrets(config, &mut report);
     match http::client(&config.http, Protocol::Any) {
         Ok(client) => check_services(config, &client, &mut report).await,
@@ -182,6 +185,19 @@ async fn check_ffmpeg(config: &Config, report: &mut Report) {
             report.add("ffmpeg", Verdict::Good, "not found, and not needed: remux.container is ts")
         }
         (None, Container::Auto) => report.add("ffmpeg", Verdict::Odd, "not found: lectures are kept as .ts"),
+    }
+}
+
+async fn check_delivery(settings: &DeliverySettings) -> Result<String> {
+    match Delivery::new(settings) {
+        Delivery::Folder(_) => check_directory(&settings.directory).await,
+        Delivery::Rclone(delivery) => match tokio::time::timeout(REMOTE_LIMIT, delivery.examine()).await {
+            Ok(state) => state,
+            Err(_) => {
+                let message = format!("{}: no answer within {} s", settings.rclone.remote, REMOTE_LIMIT.as_secs());
+                Err(Failure::new(FailureKind::DeliveryFailed, message))
+            }
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Config::load`] is the whole list of settings; the README's table and the sample file are
 //! compared with it by tests.
 
+mod delivery;
 mod environment_file;
 mod hls;
 mod hook;
@@ -189,13 +190,7 @@ impl Config {
                     "Where downloads grow: one Task_<id> directory for each task.",
                 ),
             },
-            delivery: DeliverySettings {
-                directory: s.path(
-                    "delivery.directory",
-                    "/var/lib/hauld/courses",
-                    "Where finished course folders are moved.",
-                ),
-            },
+            delivery: delivery::read(s),
             report: report::read(s),
             hook: hook::read(s),
             admin: AdminSettings {
@@ -254,6 +249,7 @@ impl Config {
             source.error("resolver.command", "is needed when resolver.kind is command");
         }
         self.store.cross_check(source);
+        self.delivery.cross_check(source);
         if self.queue.rq.is_worker() {
             let queue = self.queue.list.strip_prefix("rq:queue:").unwrap_or_default();
             if queue.is_empty() || queue.contains(':') {

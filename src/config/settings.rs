@@ -262,7 +262,31 @@ pub struct StagingSettings {
 /// Where finished courses go.
 #[derive(Debug, Clone)]
 pub struct DeliverySettings {
+    pub kind: DeliveryKind,
+    /// Of the kind [`DeliveryKind::Folder`].
     pub directory: PathBuf,
+    pub rclone: RcloneSettings,
+}
+
+/// How finished courses get to their destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryKind {
+    /// Into a directory of this host.
+    Folder,
+    /// To a remote of rclone.
+    Rclone,
+}
+
+/// Delivery by rclone.
+#[derive(Debug, Clone)]
+pub struct RcloneSettings {
+    /// `<remote>:<path>`, a remote of rclone's own configuration; empty when it is not set.
+    pub remote: String,
+    /// rclone's configuration; where rclone looks for it by itself when it is not set.
+    pub config: Option<PathBuf>,
+    pub program: PathBuf,
+    /// Standstill after which rclone has failed.
+    pub stall: Duration,
 }
 
 /// The backend.

@@ -161,3 +161,14 @@ fn the_sample_is_accepted_as_it_is_and_with_every_setting_switched_on() {
         assert!(error.name.ends_with("_file"), "{error}");
     }
 }
+
+#[test]
+fn rclone_delivers_when_its_remote_is_set() {
+    let kind = |text| load(text, &[], &[]).unwrap().delivery.kind;
+    assert_eq!(kind(""), DeliveryKind::Folder);
+    assert_eq!(kind("[delivery]\nrclone_remote = \"r:x\""), DeliveryKind::Rclone);
+    assert_eq!(kind("[delivery]\nkind = \"folder\"\nrclone_remote = \"r:x\""), DeliveryKind::Folder);
+    for text in ["[delivery]\nkind = \"rclone\"", "[delivery]\nrclone_remote = \"/srv/courses\""] {
+        assert_eq!(load(text, &[], &[]).unwrap_err()[0].name, "delivery.rclone_remote", "{text}");
+    }
+}

@@ -1,4 +1,4 @@
-//! The steps of one delivery.
+//! The steps of one delivery into a directory.
 //!
 //! 1. The tree is synced; across file systems it is copied to a hidden name at the destination.
 //! 2. `delivery.json` says which directory gets which name.
@@ -10,16 +10,31 @@
 
 use std::fs::{self, Metadata};
 use std::io;
-use std::path::{Component, Path};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use super::receipt::{Identity, Plan};
-use super::{FolderDelivery, Receipt, failure, tree};
+use super::receipt::{self, FolderPlan, Identity};
+use super::{Receipt, check_name, check_source, failure, look, own_name, refused, remove_source, tree};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::TaskId;
+
+/// Moves finished courses into a directory.
+#[derive(Debug, Clone)]
+pub struct FolderDelivery {
+    pub(super) directory: PathBuf,
+    /// Copies even where a rename would do, so that tests need no second file system.
+    pub(super) always_copy: bool,
+}
+
+impl FolderDelivery {
+    /// Delivers into `directory`, which is made when it is missing.
+    pub fn new(directory: impl Into<PathBuf>) -> FolderDelivery {
+        FolderDelivery { directory: directory.into(), always_copy: false }
+    }
+}
 
 pub fn deliver(
     delivery: &FolderDelivery,
@@ -39,11 +54,7 @@ pub fn deliver(
         return Ok(receipt);
     }
     let source = sandbox.join(folder);
-    match look(&source)? {
-        Some(found) if found.is_dir() => {}
-        Some(_) => return Err(refused(format!("{} is not a directory", source.display()))),
-        None => return Err(refused(format!("{} is missing", source.display()))),
-    }
+    check_source(&source)?;
     tree::sync(&source, stop)?;
 
     let named = if !delivery.always_copy && on_one_file_system(&source, destination, &names)? {
@@ -63,7 +74,7 @@ pub fn deliver(
 /// Whether the directory that `delivery.json` names has its name. Where the file system has
 /// changed its numbers since (a remount), the name is believed when the source is gone.
 pub fn delivered(delivery: &FolderDelivery, sandbox: &Path) -> Result<Option<Receipt>> {
-    let Some(plan) = Plan::load(sandbox)? else { return Ok(None) };
+    let Some(plan) = receipt::load::<FolderPlan>(sandbox)? else { return Ok(None) };
     let Some(found) = look(&delivery.directory.join(&plan.folder_name))?.filter(Metadata::is_dir) else {
         return Ok(None);
     };
@@ -83,14 +94,9 @@ struct Names {
 
 impl Names {
     fn new(folder: &str, task_id: TaskId) -> Result<Names> {
-        let mut components = Path::new(folder).components();
-        let single =
-            matches!((components.next(), components.next()), (Some(Component::Normal(name)), None) if name == folder);
-        if !single {
-            return Err(refused(format!("{folder:?} is not the name of a folder")));
-        }
+        check_name(folder)?;
         Ok(Names {
-            own: format!("{folder} (Task {task_id})"),
+            own: own_name(folder, task_id),
             partial: format!(".{folder}.hauld-{task_id}.partial"),
             replaced: format!(".{folder}.hauld-{task_id}.replaced"),
             probe: format!(".{folder}.hauld-{task_id}.probe"),
@@ -118,8 +124,8 @@ fn give_name(
         if stop.load(Ordering::Relaxed) {
             return Err(Failure::new(FailureKind::Interrupted, "the delivery was interrupted"));
         }
-        let plan = Plan { folder_name: name.into(), source: folder.into(), identity: Identity::of(&found) };
-        plan.store(sandbox)?;
+        let plan = FolderPlan { folder_name: name.into(), source: folder.into(), identity: Identity::of(&found) };
+        receipt::store(&plan, sandbox)?;
         let aside = destination.join(&names.replaced);
         if taken {
             tree::remove(&aside)?;
@@ -177,29 +183,9 @@ fn on_one_file_system(source: &Path, destination: &Path, names: &Names) -> Resul
 }
 
 /// Takes away what is not needed any more: the source after it was copied, and what was replaced.
-/// The source loses its name first, so that no half of it can ever be taken for the course.
 fn finish(sandbox: &Path, folder: &str, destination: &Path, names: &Names) -> Result<()> {
-    let source = sandbox.join(folder);
-    let removed = sandbox.join(".delivered");
-    if look(&source)?.is_some() {
-        tree::remove(&removed)?;
-        fs::rename(&source, &removed).map_err(|error| failure(renaming(&source), error))?;
-    }
-    // The course is delivered: that a hidden rest cannot be removed is no reason to say otherwise.
-    let _ = tree::remove(&removed);
+    remove_source(sandbox, folder)?;
+    // As there: a hidden rest changes nothing.
     let _ = tree::remove(&destination.join(&names.replaced));
     Ok(())
-}
-
-/// What is there, links not followed.
-fn look(path: &Path) -> Result<Option<Metadata>> {
-    match fs::symlink_metadata(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(failure(format_args!("looking at {}", path.display()), error)),
-    }
-}
-
-fn refused(reason: String) -> Failure {
-    Failure::new(FailureKind::DeliveryFailed, reason)
 }

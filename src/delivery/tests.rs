@@ -2,9 +2,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use super::receipt::{Identity, Plan};
+use super::receipt::{FolderPlan, Identity};
 use super::*;
 
 /// A sandbox with a course in it and a destination.
@@ -66,11 +66,17 @@ impl World {
     }
 
     async fn deliver(&self, id: u64) -> Result<String> {
-        Ok(self.delivery.deliver(&Sandbox::at(&self.sandbox(id)), COURSE, task(id)).await?.folder_name)
+        Ok(self.deliver_as(id, COURSE).await?.folder_name)
+    }
+
+    async fn deliver_as(&self, id: u64, folder: &str) -> Result<Receipt> {
+        let (delivery, sandbox) = (Delivery::Folder(self.delivery.clone()), Sandbox::at(&self.sandbox(id)));
+        delivery.deliver(&sandbox, folder, task(id), &Progress::default(), &CancellationToken::new()).await
     }
 
     async fn delivered(&self, id: u64) -> Option<String> {
-        self.delivery.delivered(&Sandbox::at(&self.sandbox(id))).await.unwrap().map(|receipt| receipt.folder_name)
+        let delivery = Delivery::Folder(self.delivery.clone());
+        delivery.delivered(&Sandbox::at(&self.sandbox(id))).await.unwrap().map(|receipt| receipt.folder_name)
     }
 }
 
@@ -151,7 +157,8 @@ async fn a_crash_after_the_plan_begins_again() {
     let world = World::new(true);
     let truth = world.download(7, "film");
     let identity = Identity::of(&fs::metadata(world.sandbox(7)).unwrap());
-    Plan { folder_name: COURSE.into(), source: COURSE.into(), identity }.store(&world.sandbox(7)).unwrap();
+    let plan = FolderPlan { folder_name: COURSE.into(), source: COURSE.into(), identity };
+    receipt::store(&plan, &world.sandbox(7)).unwrap();
     let partial = world.out(&format!(".{COURSE}.hauld-7.partial"));
     fs::create_dir_all(&partial).unwrap();
     fs::write(partial.join("half"), "").unwrap();
@@ -169,7 +176,8 @@ async fn a_crash_after_the_name_was_given_only_cleans_up() {
     fs::create_dir_all(&world.delivery.directory).unwrap();
     tree::copy(&world.sandbox(7).join(COURSE), &world.out(COURSE), &AtomicBool::new(false)).unwrap();
     let identity = Identity::of(&fs::metadata(world.out(COURSE)).unwrap());
-    Plan { folder_name: COURSE.into(), source: COURSE.into(), identity }.store(&world.sandbox(7)).unwrap();
+    let plan = FolderPlan { folder_name: COURSE.into(), source: COURSE.into(), identity };
+    receipt::store(&plan, &world.sandbox(7)).unwrap();
     assert_eq!(world.delivered(7).await.as_deref(), Some(COURSE));
     assert_eq!(world.deliver(7).await.unwrap(), COURSE);
     assert_eq!(tree_of(&world.out(COURSE)), truth);
@@ -183,7 +191,8 @@ async fn a_name_that_somebody_else_took_is_not_ours() {
     let world = World::new(false);
     world.download(7, "film");
     let identity = Identity::of(&fs::metadata(world.sandbox(7).join(COURSE)).unwrap());
-    Plan { folder_name: COURSE.into(), source: COURSE.into(), identity }.store(&world.sandbox(7)).unwrap();
+    let plan = FolderPlan { folder_name: COURSE.into(), source: COURSE.into(), identity };
+    receipt::store(&plan, &world.sandbox(7)).unwrap();
     fs::create_dir_all(world.out(COURSE)).unwrap();
     fs::write(world.out(COURSE).join("theirs"), "x").unwrap();
     assert_eq!(world.delivered(7).await, None);
@@ -196,7 +205,7 @@ async fn refusals_leave_the_source_and_no_name() {
     for always_copy in [false, true] {
         let world = World::new(always_copy);
         for bad in ["", ".", "..", "a/b", "/etc", "a/"] {
-            let failure = world.delivery.deliver(&Sandbox::at(&world.sandbox(7)), bad, task(7)).await.unwrap_err();
+            let failure = world.deliver_as(7, bad).await.unwrap_err();
             assert_eq!(failure.kind, FailureKind::DeliveryFailed, "{bad:?}");
         }
         assert_eq!(world.deliver(7).await.unwrap_err().kind, FailureKind::DeliveryFailed);

@@ -1,4 +1,4 @@
-//! Directory trees: onto the disk, and from one file system to another.
+//! Directory trees: how large, onto the disk, and from one file system to another.
 //!
 //! Symbolic links and special files do not come from us; a tree that holds one is refused.
 
@@ -14,6 +14,16 @@ use crate::failure::{Failure, FailureKind, Result};
 pub fn sync(directory: &Path, stop: &AtomicBool) -> Result<()> {
     for_each_entry(directory, stop, |path, kind| if kind.is_dir() { sync(path, stop) } else { sync_one(path) })?;
     sync_one(directory)
+}
+
+/// Counts the files of a tree.
+pub fn count_files(directory: &Path, stop: &AtomicBool) -> Result<u64> {
+    let mut files = 0;
+    for_each_entry(directory, stop, |path, kind| {
+        files += if kind.is_dir() { count_files(path, stop)? } else { 1 };
+        Ok(())
+    })?;
+    Ok(files)
 }
 
 /// Copies a tree to `target`, which must not be there, and syncs it.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::JobRunner;
-use crate::delivery::{FolderDelivery, Receipt};
+use crate::delivery::{Delivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::gate::{Enrolled, Gate};
 use crate::job::{JobSpec, Outcome};
@@ -29,7 +29,7 @@ pub struct Pipeline {
     pub store: Arc<dyn TaskStore>,
     pub resolver: Arc<Resolver>,
     pub courses: CourseDownload,
-    pub delivery: FolderDelivery,
+    pub delivery: Delivery,
     pub finalize: FinalizeClient,
     pub events: Events,
     pub queue: Queue,
@@ -118,11 +118,11 @@ impl Pipeline {
             Some(receipt) => receipt,
             None => {
                 let folder = until(cancel, self.download(job, order_id, &sandbox, cancel)).await?;
-                // From here on a stop does not interrupt at once: a move and a call are short, and
-                // half of them is worse than a late stop.
+                // From here on a stop interrupts only an upload: a move and a call are short, and half of
+                // them is worse than a late stop.
                 self.queue.confirm(job).await?;
                 self.tell(spec, trail, "uploading", "delivery started").await;
-                self.deliver(spec, &sandbox, &folder).await?
+                self.deliver(spec, &sandbox, &folder, cancel).await?
             }
         };
 
@@ -251,9 +251,17 @@ impl Pipeline {
         Ok(folder)
     }
 
-    async fn deliver(&self, spec: &JobSpec, sandbox: &Sandbox, folder: &str) -> Result<Receipt> {
+    async fn deliver(
+        &self,
+        spec: &JobSpec,
+        sandbox: &Sandbox,
+        folder: &str,
+        cancel: &CancellationToken,
+    ) -> Result<Receipt> {
         let started = Instant::now();
-        let receipt = self.delivery.deliver(sandbox, folder, spec.task_id).await.at(|| "delivery")?;
+        let progress = Progress::default();
+        let delivering = self.delivery.deliver(sandbox, folder, spec.task_id, &progress, cancel);
+        let receipt = delivering.await.at(|| "delivery")?;
         self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
         tracing::info!(folder = receipt.folder_name, "delivered");
         Ok(receipt)

@@ -23,6 +23,7 @@ mod orders;
 mod outages;
 mod producers;
 mod progress;
+mod rclone;
 mod retries;
 mod secrets;
 mod sharing;

@@ -16,6 +16,7 @@
 //! * [`catalog`], [`backend`]: the services around the daemon
 //! * [`daemon`]: the binary under test
 //! * [`producer`]: pushes jobs with the Node clients that backends use
+//! * [`remotes`]: where rclone delivers to
 //! * [`certificates`], [`process`], [`port`], [`wait`]: the small parts of the above
 #![allow(dead_code, unused_imports, reason = "each test binary uses only a part of this module")]
 
@@ -34,6 +35,7 @@ pub mod producer;
 pub mod proxy;
 pub mod publish;
 pub mod redis;
+pub mod remotes;
 pub mod sentinel;
 pub mod wait;
 
@@ -46,6 +48,7 @@ pub use origin::{Fault, Origin, Reply};
 pub use proxy::Proxy;
 pub use publish::{Publish, Published};
 pub use redis::RedisServer;
+pub use remotes::Remotes;
 
 /// A client as the crate builds it, for tests that ask the origin or the hook themselves.
 pub fn http_client() -> reqwest::Client {

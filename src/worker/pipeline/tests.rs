@@ -28,6 +28,7 @@ impl World {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let mut config = Config::load(None, Default::default(), Default::default()).unwrap();
         config.redis = redis.settings();
+        config.delivery.directory = folder.path().join("out");
         config.report.api_base_url = Some(backend(calls.clone()).await);
         config.report.secret = Some(SecretString::from("s3cret"));
         let metrics = Metrics::new();
@@ -46,7 +47,7 @@ impl World {
             store,
             resolver,
             courses,
-            delivery: FolderDelivery::new(folder.path().join("out")),
+            delivery: Delivery::new(&config.delivery),
             finalize: FinalizeClient::new(&config.report, &config.http).unwrap(),
             events: Events::new(redis.connection()),
             queue,
@@ -82,7 +83,9 @@ impl World {
     async fn deliver(&self, spec: &JobSpec) {
         let sandbox = Sandbox::open(&self.pipeline.staging, spec).await.unwrap().unwrap();
         std::fs::create_dir(sandbox.path().join("Course")).unwrap();
-        self.pipeline.delivery.deliver(&sandbox, "Course", TaskId::new(7).unwrap()).await.unwrap();
+        let (progress, cancel) = (Progress::default(), CancellationToken::new());
+        let task_id = TaskId::new(7).unwrap();
+        self.pipeline.delivery.deliver(&sandbox, "Course", task_id, &progress, &cancel).await.unwrap();
     }
 }
 

@@ -1,0 +1,215 @@
+//! rclone as a child process: what it sees, how long it may stand still, what its end means.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::log::{Said, Stats};
+use crate::child::{self, ChildError, Program};
+use crate::config::RcloneSettings;
+use crate::failure::{Failure, FailureKind, Result};
+
+/// Names of the largest course are far below.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// A line for each event, and the numbers every second: this is how its progress is read.
+const LOGGING: [&str; 7] = ["--use-json-log", "--log-level", "NOTICE", "--stats", "1s", "--stats-log-level", "NOTICE"];
+/// What rclone sees of our environment beside its own `RCLONE_…`.
+const PASSED_ON: [&str; 10] = [
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+/// Not passed on: how rclone logs is decided here.
+const OURS: [&str; 8] = [
+    "RCLONE_LOG_",
+    "RCLONE_QUIET",
+    "RCLONE_VERBOSE",
+    "RCLONE_PROGRESS",
+    "RCLONE_STATS",
+    "RCLONE_USE_JSON_LOG",
+    "RCLONE_SYSLOG",
+    "RCLONE_INTERACTIVE",
+];
+
+/// The program with what it always gets.
+#[derive(Debug)]
+pub struct Rclone {
+    program: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+    stall: Duration,
+}
+
+/// A run that came to its end.
+#[derive(Debug)]
+pub struct Answer {
+    command: String,
+    /// `None` when a signal ended it.
+    pub code: Option<i32>,
+    pub stdout: String,
+    said: Said,
+}
+
+impl Rclone {
+    pub fn new(settings: &RcloneSettings) -> Rclone {
+        let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
+        // An attempt that failed comes again with a pause; two more at once only hold the slot.
+        if std::env::var_os("RCLONE_RETRIES").is_none() {
+            environment.push(("RCLONE_RETRIES".into(), "1".into()));
+        }
+        if let Some(config) = &settings.config {
+            environment.push(("RCLONE_CONFIG".into(), config.into()));
+        }
+        Rclone { program: settings.program.clone(), environment, stall: settings.stall }
+    }
+
+    /// `rclone v1.60.1`
+    ///
+    /// # Errors
+    /// `delivery_refused` when there is no such program.
+    pub async fn version(&self, cancel: &CancellationToken) -> Result<String> {
+        let answer = self.run(["version"], cancel, |_| {}).await.map_err(|mut failure| {
+            failure.kind = FailureKind::DeliveryRefused;
+            failure
+        })?;
+        let answer = answer.expect(&[0], "")?;
+        Ok(answer.stdout.lines().next().unwrap_or("rclone").to_owned())
+    }
+
+    /// Runs it to its end, which the caller judges; `tell` hears how far it is.
+    ///
+    /// # Errors
+    /// `delivery_failed` when it cannot be started or stands still, `interrupted`.
+    pub async fn run(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        cancel: &CancellationToken,
+        mut tell: impl FnMut(&Stats),
+    ) -> Result<Answer> {
+        let mut arguments: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
+        let command = arguments.first().map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
+        arguments.extend(LOGGING.map(OsString::from));
+        let program = Program {
+            path: &self.program,
+            arguments: &arguments,
+            environment: &self.environment,
+            // The attempt has a limit, and a standstill is seen below.
+            limit: Duration::MAX,
+            max_output: MAX_OUTPUT_BYTES,
+        };
+        let mut said = Said::default();
+        let moved = Mutex::new(Instant::now());
+        let mut before = None;
+        let watch = |line: &[u8]| {
+            let Some(stats) = said.hear(line) else { return };
+            if before.as_ref() != Some(&stats) {
+                *lock(&moved) = Instant::now();
+                tell(&stats);
+                before = Some(stats);
+            }
+        };
+        let ended = tokio::select! {
+            ended = child::run_watched(program, cancel, watch) => ended,
+            () = standstill(&moved, self.stall) => {
+                let limit = self.stall.as_secs();
+                let message = format!("rclone {command} has stood still for {limit} s and was killed");
+                return Err(Failure::new(FailureKind::DeliveryFailed, message));
+            }
+        };
+        match ended {
+            Ok(output) => Ok(Answer {
+                command,
+                code: output.status.code(),
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                said,
+            }),
+            Err(error) => {
+                let kind = match error {
+                    ChildError::Cancelled { .. } => FailureKind::Interrupted,
+                    _ => FailureKind::DeliveryFailed,
+                };
+                Err(Failure::new(kind, error.to_string()))
+            }
+        }
+    }
+}
+
+impl Answer {
+    /// Itself, if it ended with one of these.
+    ///
+    /// # Errors
+    /// What another end means.
+    pub fn expect(self, codes: &[i32], target: &str) -> Result<Answer> {
+        match self.code {
+            Some(code) if codes.contains(&code) => Ok(self),
+            _ => Err(self.failure(target)),
+        }
+    }
+
+    /// Whether it failed and has said this.
+    pub fn says(&self, text: &str) -> bool {
+        self.code != Some(0) && self.said.errors().contains(text)
+    }
+
+    #[cfg(test)]
+    pub fn for_test(code: i32, stdout: &str) -> Answer {
+        Answer { command: "check".into(), code: Some(code), stdout: stdout.into(), said: Said::default() }
+    }
+
+    /// What this end means. `target` is a path that may be in what was said, and is no reason.
+    pub fn failure(&self, target: &str) -> Failure {
+        let ended = match self.code {
+            Some(code) => format!("exit status {code}"),
+            None => "killed".to_owned(),
+        };
+        let message = format!("rclone {} ({ended}): {}", self.command, self.said.shown());
+        Failure::new(self.said.kind(self.code, target), message)
+    }
+}
+
+/// Ends when nothing has moved for so long.
+async fn standstill(moved: &Mutex<Instant>, limit: Duration) {
+    loop {
+        let until = *lock(moved) + limit;
+        if Instant::now() >= until {
+            return;
+        }
+        tokio::time::sleep_until(until).await;
+    }
+}
+
+fn lock(moved: &Mutex<Instant>) -> std::sync::MutexGuard<'_, Instant> {
+    // Only assignments happen under it.
+    moved.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+fn is_passed_on(name: &OsStr) -> bool {
+    let Some(name) = name.to_str() else { return false };
+    let of_rclone = name.starts_with("RCLONE_") && !OURS.iter().any(|ours| name.starts_with(ours));
+    of_rclone || PASSED_ON.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rclone_sees_its_own_variables_and_no_secret_of_ours() {
+        for name in ["RCLONE_TRANSFERS", "RCLONE_CONFIG_GDRIVE_TYPE", "RCLONE_BWLIMIT", "HTTPS_PROXY"] {
+            assert!(is_passed_on(name.as_ref()), "{name}");
+        }
+        for name in ["API_SECRET_KEY", "HAULD_REDIS_URL", "DB_PASSWORD", "RCLONE_LOG_FILE", "RCLONE_STATS_ONE_LINE"] {
+            assert!(!is_passed_on(name.as_ref()), "{name}");
+        }
+    }
+}
