@@ -29,6 +29,7 @@ use crate::remux::Remux;
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::serve::{serve, serve_at_most};
+use crate::sharing::SharedDownloads;
 use crate::store::{self, TaskStore};
 use crate::tasks::Tasks;
 use crate::worker::{self, Pipeline};
@@ -210,6 +211,10 @@ async fn build_pipeline(
         Some(remux) => tracing::info!(version = remux.version(), "ffmpeg found"),
         None => tracing::warn!("ffmpeg is not on this host: lectures are kept as .ts"),
     }
+    let sharing = config.staging.share_downloads.then(|| {
+        let container = remux.as_ref().map(|_| config.remux.container);
+        SharedDownloads::new(&config.staging.directory, format!("{} {container:?}", config.hls.quality))
+    });
     let delivery = Delivery::new(&config.delivery);
     greet_remote(&delivery).await?;
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
@@ -226,6 +231,7 @@ async fn build_pipeline(
             resolver: resolver.clone(),
             metrics: metrics.clone(),
         },
+        sharing,
         resolver,
         delivery,
         finalize: FinalizeClient::new(&config.report, &config.http)?,

@@ -134,7 +134,7 @@ pub fn open_locked(path: &Path, wait: Duration, open: impl Fn() -> io::Result<Fi
     }
 }
 
-fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+pub(crate) fn is_named(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
     match std::fs::metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),

@@ -11,7 +11,7 @@
 //! * [`worker`]: the pool, and the pipeline: the story of one job, the only place that knows all rooms
 //! * [`gate`]: nothing is downloaded before the customer is enrolled, says the [`store`]
 //! * [`resolver`]: course URL to course
-//! * [`media`]: course to folder, in the task's [`sandbox`]
+//! * [`media`]: course to folder, in the task's [`sandbox`]; [`sharing`]: once for several jobs of a course
 //! * [`hls`]: playlist to one exact file for each track
 //! * [`remux`]: .ts to .mp4, with ffmpeg as a [`child`] process
 //! * [`delivery`]: the folder to its destination
@@ -58,6 +58,7 @@ pub mod resolver;
 pub mod rq;
 pub mod sandbox;
 pub mod serve;
+pub mod sharing;
 pub mod signature;
 pub mod store;
 pub mod tasks;

@@ -95,6 +95,8 @@ metrics! {
     enrollment_wait_seconds: Histogram = "enrollment_wait_seconds", Histogram::new([0.01, 0.1, 0.5, 1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 15.0]);
     /// Time that a lecture took, from its first request to its final name.
     lecture_seconds: Histogram = "lecture_duration_seconds", job_buckets();
+    /// Downloads that another job of the same course had made already (`staging.share_downloads`).
+    shared_downloads: Counter = "shared_downloads", Counter::default();
     /// Segments written.
     segments: Counter = "segments", Counter::default();
     /// Failed requests for segments, by failure kind; most are tried again.

@@ -109,8 +109,7 @@ impl Sandbox {
         let (sandbox, folder) = (self.clone(), self.path.join(folder));
         blocking(move || {
             let _locked = sandbox;
-            let pruned = prune(&folder, &files);
-            pruned.map_err(|error| Failure::disk(format_args!("clearing {}", folder.display()), error))
+            keep_only(&folder, &files)
         })
         .await
     }
@@ -166,6 +165,15 @@ fn bind(directory: &Path, course: &str) -> io::Result<()> {
     let part = directory.join(".course.part");
     fs::write(&part, course)?;
     fs::rename(part, file)
+}
+
+/// Removes everything from a folder that is not in `files`. Blocks its thread.
+///
+/// # Errors
+/// `disk_failed`.
+pub fn keep_only(folder: &Path, files: &HashSet<PathBuf>) -> Result<()> {
+    let pruned = prune(folder, files);
+    pruned.map_err(|error| Failure::disk(format_args!("clearing {}", folder.display()), error))
 }
 
 /// Removes all files that are not in `files` and the directories that are empty then.

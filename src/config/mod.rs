@@ -189,6 +189,11 @@ impl Config {
                     "/var/lib/hauld/staging",
                     "Where downloads grow: one Task_<id> directory for each task.",
                 ),
+                share_downloads: s.boolean(
+                    "staging.share_downloads",
+                    false,
+                    "Whether jobs of one course at one time, of all instances with this directory, download it once.",
+                ),
             },
             delivery: delivery::read(s),
             report: report::read(s),

@@ -257,6 +257,8 @@ pub enum Container {
 #[derive(Debug, Clone)]
 pub struct StagingSettings {
     pub directory: PathBuf,
+    /// Whether several jobs of one course at one time download it once.
+    pub share_downloads: bool,
 }
 
 /// Where finished courses go.

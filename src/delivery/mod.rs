@@ -12,6 +12,8 @@ mod receipt;
 mod tests;
 mod tree;
 
+pub(crate) use tree::copy as copy_tree;
+
 use std::fs::Metadata;
 use std::io;
 use std::path::{Component, Path};

@@ -1,7 +1,7 @@
 //! The story of one job: gate, resolve, download, deliver, report. The only place that knows all
 //! rooms. How it ends is told in `ending`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::queue::{Fence, Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
+use crate::sharing::SharedDownloads;
 use crate::store::{FinalStatus, TaskRecord, TaskStore};
 
 /// Everything that a job meets on its way.
@@ -29,6 +30,8 @@ pub struct Pipeline {
     pub store: Arc<dyn TaskStore>,
     pub resolver: Arc<Resolver>,
     pub courses: CourseDownload,
+    /// Several jobs of one course download it once.
+    pub sharing: Option<SharedDownloads>,
     pub delivery: Delivery,
     pub finalize: FinalizeClient,
     pub events: Events,
@@ -229,6 +232,7 @@ impl Pipeline {
         }
     }
 
+    /// The course into the sandbox; downloaded by this job, or by another one that wants it now.
     async fn download(
         &self,
         job: &Leased,
@@ -236,6 +240,35 @@ impl Pipeline {
         sandbox: &Sandbox,
         cancel: &CancellationToken,
     ) -> Result<String> {
+        let Some(sharing) = &self.sharing else {
+            let CourseFolder { name: folder, files } = self.fetch(job, order_id, sandbox.path(), cancel).await?;
+            sandbox.keep_only(&folder, files).await?;
+            return Ok(folder);
+        };
+        let turn = sharing.turn(&job.spec.course_url).await?;
+        let (turn, folder) = match turn.finished().await {
+            Some(folder) => {
+                tracing::info!(folder, "DOWNLOAD finished by another job that wanted this course");
+                self.metrics.shared_downloads.inc();
+                (turn, folder)
+            }
+            None => {
+                let CourseFolder { name: folder, files } = self.fetch(job, order_id, turn.path(), cancel).await?;
+                (turn.finish(&folder, files).await?, folder)
+            }
+        };
+        turn.hand_over(&folder, sandbox).await?;
+        Ok(folder)
+    }
+
+    /// Downloads the course into a directory.
+    async fn fetch(
+        &self,
+        job: &Leased,
+        order_id: Option<u64>,
+        directory: &Path,
+        cancel: &CancellationToken,
+    ) -> Result<CourseFolder> {
         let spec = &job.spec;
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
         let course = self.resolver.resolve(&spec.course_url).await?;
@@ -243,12 +276,12 @@ impl Pipeline {
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let progress = Arc::new(Progress::default());
         let watch = self.events.watch_progress(self.queue.fence(job), spec.task_id, order_id, progress.clone());
-        let downloaded = self.courses.run(&course, &spec.course_url, sandbox.path(), &progress, cancel).await;
+        let downloaded = self.courses.run(&course, &spec.course_url, directory, &progress, cancel).await;
         watch.finish(downloaded.is_ok()).await;
-        let CourseFolder { name: folder, files } = downloaded?;
-        sandbox.keep_only(&folder, files).await?;
-        tracing::info!(folder, bytes = progress.snapshot().bytes_downloaded, "DOWNLOAD finished");
-        Ok(folder)
+        let downloaded = downloaded?;
+        let bytes = progress.snapshot().bytes_downloaded;
+        tracing::info!(folder = downloaded.name, bytes, "DOWNLOAD finished");
+        Ok(downloaded)
     }
 
     async fn deliver(

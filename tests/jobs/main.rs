@@ -26,6 +26,7 @@ mod progress;
 mod rclone;
 mod retries;
 mod secrets;
+mod shared_downloads;
 mod sharing;
 mod table;
 mod world;

@@ -47,6 +47,7 @@ impl World {
             store,
             resolver,
             courses,
+            sharing: None,
             delivery: Delivery::new(&config.delivery),
             finalize: FinalizeClient::new(&config.report, &config.http).unwrap(),
             events: Events::new(redis.connection()),
