@@ -115,6 +115,7 @@ pub struct GateSettings {
 pub struct StoreSettings {
     pub kind: StoreKind,
     pub mysql: MysqlSettings,
+    pub http: HttpStoreSettings,
 }
 
 /// Where the status of a task lives.
@@ -124,6 +125,8 @@ pub enum StoreKind {
     Redis,
     /// The backend's table.
     Mysql,
+    /// The backend's endpoint.
+    Http,
 }
 
 /// The backend's table in MySQL or MariaDB.
@@ -143,6 +146,18 @@ pub struct MysqlSettings {
     /// Connections at once.
     pub connections: usize,
     /// Limit of one look or one write.
+    pub timeout: Duration,
+}
+
+/// The endpoint of a backend that gives its tasks out.
+#[derive(Debug, Clone)]
+pub struct HttpStoreSettings {
+    /// What stands in front of `/<task id>`.
+    pub endpoint: Option<Url>,
+    pub token: Option<BearerSettings>,
+    /// Requests at once.
+    pub concurrency: usize,
+    /// Limit of one request.
     pub timeout: Duration,
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::source::Source;
-use super::{MysqlSettings, StoreKind, StoreSettings, seconds};
+use super::{HttpStoreSettings, MysqlSettings, StoreKind, StoreSettings, seconds};
 
 /// Longest name that MySQL and MariaDB know.
 const MAX_NAME_CHARS: usize = 64;
@@ -13,25 +13,29 @@ enum Choice {
     Auto,
     Redis,
     Mysql,
+    Http,
 }
 
 pub(super) fn read(s: &mut Source) -> StoreSettings {
-    let choices = [("auto", Choice::Auto), ("redis", Choice::Redis), ("mysql", Choice::Mysql)];
+    let choices = [("auto", Choice::Auto), ("redis", Choice::Redis), ("mysql", Choice::Mysql), ("http", Choice::Http)];
     let choice = s.choice(
         "store.kind",
         "auto",
         &choices,
-        "Where the status of a task lives: mysql (the backend's table), redis (hash hauld:task:<id>), auto (mysql when its host is set, else redis).",
+        "Where the status of a task lives: mysql (the backend's table), http (the backend's endpoint), redis (hash hauld:task:<id>), auto (http when its endpoint is set, else mysql when its host is, else redis).",
     );
     let timeout =
         seconds(s.integer("store.timeout_seconds", 5, 1..=60, "Limit of one look or one write, connecting included."));
     let mysql = read_mysql(s, timeout);
+    let http = read_http(s, timeout);
     let kind = match choice {
         Choice::Mysql => StoreKind::Mysql,
+        Choice::Http => StoreKind::Http,
+        Choice::Auto if http.endpoint.is_some() => StoreKind::Http,
         Choice::Auto if !mysql.host.is_empty() => StoreKind::Mysql,
         Choice::Auto | Choice::Redis => StoreKind::Redis,
     };
-    StoreSettings { kind, mysql }
+    StoreSettings { kind, mysql, http }
 }
 
 fn read_mysql(s: &mut Source, timeout: Duration) -> MysqlSettings {
@@ -65,33 +69,51 @@ fn read_mysql(s: &mut Source, timeout: Duration) -> MysqlSettings {
     }
 }
 
+fn read_http(s: &mut Source, timeout: Duration) -> HttpStoreSettings {
+    let endpoint = "URL below which the backend gives its tasks out: GET and PATCH <endpoint>/<task id>.";
+    HttpStoreSettings {
+        endpoint: s.optional_url("store.http_endpoint", None, endpoint),
+        token: s.bearer("store.http_token", "File with the bearer token for the endpoint."),
+        concurrency: s.integer("store.http_concurrency", 8, 1..=64, "Requests to the endpoint at once.") as usize,
+        timeout,
+    }
+}
+
 impl StoreSettings {
     /// What only makes sense together.
     pub(super) fn cross_check(&self, source: &mut Source) {
-        if self.kind != StoreKind::Mysql {
-            return;
-        }
-        let needed = [
-            ("store.mysql_host", &self.mysql.host),
-            ("store.mysql_user", &self.mysql.user),
-            ("store.mysql_database", &self.mysql.database),
-        ];
-        for (name, _) in needed.iter().filter(|(_, value)| value.is_empty()) {
-            source.error(name, "is needed for the tasks of a MySQL or MariaDB table");
-        }
-        if !is_table_name(&self.mysql.table) {
-            source.error("store.mysql_table", "is not a name of up to 64 letters, digits, _ and $");
-        }
-        if self.mysql.ca_file.is_some() && !self.mysql.tls {
-            source.error("store.mysql_ca_file", "is of no use: store.mysql_tls is false");
-        }
-        if self.mysql.tls && self.mysql.is_socket() {
-            source.error("store.mysql_tls", "is of no use: store.mysql_host is a socket of this host");
+        match self.kind {
+            StoreKind::Redis => {}
+            StoreKind::Mysql => self.mysql.cross_check(source),
+            StoreKind::Http if self.http.endpoint.is_none() => {
+                source.error("store.http_endpoint", "is needed when store.kind is http");
+            }
+            StoreKind::Http => {}
         }
     }
 }
 
 impl MysqlSettings {
+    fn cross_check(&self, source: &mut Source) {
+        let needed = [
+            ("store.mysql_host", &self.host),
+            ("store.mysql_user", &self.user),
+            ("store.mysql_database", &self.database),
+        ];
+        for (name, _) in needed.iter().filter(|(_, value)| value.is_empty()) {
+            source.error(name, "is needed for the tasks of a MySQL or MariaDB table");
+        }
+        if !is_table_name(&self.table) {
+            source.error("store.mysql_table", "is not a name of up to 64 letters, digits, _ and $");
+        }
+        if self.ca_file.is_some() && !self.tls {
+            source.error("store.mysql_ca_file", "is of no use: store.mysql_tls is false");
+        }
+        if self.tls && self.is_socket() {
+            source.error("store.mysql_tls", "is of no use: store.mysql_host is a socket of this host");
+        }
+    }
+
     /// Whether the host is the path of a socket.
     pub fn is_socket(&self) -> bool {
         self.host.starts_with('/')

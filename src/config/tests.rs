@@ -86,6 +86,16 @@ fn the_old_workers_database_variables_choose_the_table() {
 }
 
 #[test]
+fn an_endpoint_for_tasks_wins_over_the_old_workers_database() {
+    let old = [("DB_HOST", "db1"), ("DB_USER", "worker"), ("DB_NAME", "shop")];
+    let endpoint = ("store.http_endpoint", "https://backend.example.com/api/v1/tasks");
+    assert_eq!(load("", &old, &[endpoint]).unwrap().store.kind, StoreKind::Http);
+    assert_eq!(load("", &old, &[endpoint, ("store.kind", "mysql")]).unwrap().store.kind, StoreKind::Mysql);
+    let errors = load("", &old, &[("store.kind", "http")]).unwrap_err();
+    assert_eq!(errors.iter().map(|error| error.name.as_str()).collect::<Vec<_>>(), ["store.http_endpoint"]);
+}
+
+#[test]
 fn a_secret_file_that_others_can_read_is_refused() {
     use std::os::unix::fs::PermissionsExt;
     let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
 //! Task stores: the backend's view of a task, status in and status out.
 
+mod http;
 mod mysql;
 mod redis;
 mod telling;
@@ -11,6 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
+pub use self::http::HttpStore;
 pub use self::mysql::MysqlStore;
 pub use self::redis::RedisStore;
 use self::telling::Telling;
@@ -59,6 +61,11 @@ pub struct StoredFailure {
 }
 
 impl TaskRecord {
+    /// Whether the customer has the course.
+    pub fn is_completed(&self) -> bool {
+        self.status == FinalStatus::Completed.name()
+    }
+
     /// Whether the customer was enrolled when the task failed: then nobody has to enroll again. `kind`
     /// is what the dead list says, if the task is on it.
     pub fn failed_after_enrollment(&self, kind: Option<FailureKind>) -> bool {
@@ -98,6 +105,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn TaskStore>> {
     let commands = redis_client::commands(&config.redis)?;
     Ok(match config.store.kind {
         StoreKind::Redis => Arc::new(Telling::new(RedisStore::new(commands.clone()), commands)),
+        StoreKind::Http => Arc::new(Telling::new(HttpStore::new(&config.store.http, &config.http)?, commands)),
         StoreKind::Mysql => Arc::new(Telling::new(MysqlStore::new(&config.store.mysql)?, commands)),
     })
 }

@@ -22,7 +22,7 @@ use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
 use crate::sharing::SharedDownloads;
-use crate::store::{FinalStatus, TaskRecord, TaskStore};
+use crate::store::TaskStore;
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
@@ -222,8 +222,7 @@ impl Pipeline {
         if refused.kind != FailureKind::UnexpectedStatus {
             return Ok(None);
         }
-        let is_completed = |record: TaskRecord| record.status == FinalStatus::Completed.name();
-        if !self.store.read(spec.task_id).await?.is_some_and(is_completed) {
+        if !self.store.read(spec.task_id).await?.is_some_and(|record| record.is_completed()) {
             return Ok(None);
         }
         match Sandbox::existing(&self.staging, spec).await? {

@@ -14,9 +14,9 @@ use crate::support::{Daemon, http_client, wait};
 use crate::world::{LIST, World, course_url, small};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// Writes of an order of two tasks: taken in; noted as enrolled, each; the status, each; pushed, each;
-/// and the first one of each of three scripts, which the server does not know yet.
-const STEPS: usize = 10;
+/// Writes of an order of two tasks: taken in; noted as enrolled, each; the status, each; told to the gates,
+/// each; pushed, each; and the first one of each of three scripts, which the server does not know yet.
+const STEPS: usize = 12;
 
 fn order(order_id: u64, tasks: &[u64]) -> Value {
     let task = |id: &u64| json!({"taskId": id, "email": "user@example.com", "courseUrl": course_url(*id)});

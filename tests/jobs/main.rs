@@ -16,6 +16,7 @@ mod finalize;
 mod frugal;
 mod gate;
 mod hook;
+mod http_store;
 mod migration;
 mod openapi;
 mod operating;

@@ -6,6 +6,7 @@ mod support;
 mod audit;
 mod doubles;
 mod hints;
+mod http_store;
 mod outages;
 mod pause;
 mod pool;

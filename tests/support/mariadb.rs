@@ -223,6 +223,8 @@ fn program(name: &str, directory: &Path) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/sbin:/sbin")).arg("--no-defaults");
     command.arg(format!("--datadir={}", directory.join("data").display()));
+    // A server that starts removes the temporary files of every other one that has the same directory.
+    command.arg(format!("--tmpdir={}", directory.display()));
     if rustix::process::geteuid().is_root() {
         command.arg("--user=root");
     }

@@ -13,7 +13,7 @@
 //! * [`clapper`]: films that tell whether picture and sound are in step
 //! * [`proxy`]: cuts, freezes and deafens the connections between a program and a server
 //! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
-//! * [`catalog`], [`backend`]: the services around the daemon
+//! * [`catalog`], [`backend`], [`task_service`]: the services around the daemon
 //! * [`daemon`]: the binary under test
 //! * [`producer`]: pushes jobs with the Node clients that backends use
 //! * [`remotes`]: where rclone delivers to
@@ -37,6 +37,7 @@ pub mod publish;
 pub mod redis;
 pub mod remotes;
 pub mod sentinel;
+pub mod task_service;
 pub mod wait;
 
 pub use backend::Backend;

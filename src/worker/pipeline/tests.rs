@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Config;
 use crate::job::TaskId;
 use crate::report::test_redis::RedisServer;
-use crate::store::RedisStore;
+use crate::store::{FinalStatus, RedisStore, TaskRecord};
 
 const LIST: &str = "rq:queue:downloads";
 
