@@ -198,7 +198,7 @@ async fn show(progress: &Progress, json: bool) -> std::convert::Infallible {
             before = (now, snapshot.bytes_downloaded);
         }
         if let Some(bar) = &bar {
-            bar.set_position((snapshot.percent.unwrap_or(0.0) * 10.0) as u64);
+            bar.set_position((snapshot.percent * 10.0) as u64);
             let mebibytes = snapshot.bytes_downloaded as f64 / f64::from(1 << 20);
             let rate = speed / f64::from(1 << 20);
             bar.set_message(format!("{mebibytes:.1} MiB  {rate:.1} MiB/s  {}", snapshot.current_file));

@@ -49,6 +49,11 @@ impl Delivery {
         }
     }
 
+    /// Whether a delivery takes as long as a download: it is half of the way then.
+    pub fn uploads(&self) -> bool {
+        matches!(self, Delivery::Rclone(_))
+    }
+
     /// Moves the course folder `folder` out of `sandbox` (`<staging>/Task_<id>`). Its name at the
     /// destination is `folder`, or `<folder> (Task <id>)` where that is taken already; nothing of
     /// another task is ever replaced.

@@ -202,6 +202,9 @@ impl Engine {
         progress: &Arc<Progress>,
     ) -> Result<Tracks> {
         let (request, stream) = self.load_stream(request).await?;
+        let there = |listed: &Listed| request.captions.iter().any(|tag| tag.eq_ignore_ascii_case(&listed.tag));
+        let texts = stream.subtitles.iter().filter(|listed| !there(listed)).count();
+        progress.set_tracks(1 + usize::from(stream.audio.is_some()) + texts);
         let allowance = Arc::new(Allowance::new(request.allowance.clone(), self.loader.settings.max_lecture_retries));
         let requests = Arc::new(Semaphore::new(self.loader.settings.concurrency));
         let track = async |role, source, part| {
@@ -219,7 +222,6 @@ impl Engine {
         subtitles::check_count(&stream.subtitles)?;
         let subtitles = async {
             let (mut spools, mut skipped) = (Vec::new(), Vec::new());
-            let there = |listed: &Listed| request.captions.iter().any(|tag| tag.eq_ignore_ascii_case(&listed.tag));
             for listed in stream.subtitles.into_iter().filter(|listed| !there(listed)) {
                 let tag = listed.tag.clone();
                 let source = listed.load(&self.loader, &request).await.at(|| format!("the {tag} subtitles"))?;

@@ -196,6 +196,20 @@ impl Plan {
         self.steps.len()
     }
 
+    /// Bytes of all units from this one on; `None` when not all of them are ranges.
+    pub fn bytes_from(&self, first: usize) -> Option<u64> {
+        let range = |step: &Step| match *step {
+            Step::Map { map } => {
+                let map = &self.playlist.maps[map as usize];
+                let encrypted = !self.playlist.keys(map.key_set).is_empty();
+                map.byte_range.map(|range| if encrypted { whole_blocks(range) } else { range })
+            }
+            Step::Segment { segment } => self.playlist.segments.at(segment as usize).byte_range,
+        };
+        let rest = self.steps.get(first..).unwrap_or_default();
+        rest.iter().try_fold(0, |sum: u64, step| Some(sum.saturating_add(range(step)?.length)))
+    }
+
     /// A plan is never empty.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()

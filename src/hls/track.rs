@@ -71,7 +71,8 @@ pub async fn download(
     {
         *first = sink::facts_of(part).await?;
     }
-    fetcher.progress.add_segments(fetcher.itinerary.edition().plan.len() as u64, sink.next() as u64);
+    let edition = fetcher.itinerary.edition();
+    fetcher.progress.add_track(edition.plan.len() as u64, sink.next() as u64, edition.plan.bytes_from(sink.next()));
     let (head, turn) = watch::channel(sink.next());
     // One more is with the writer.
     let (under_way, arrivals) = mpsc::channel((bounds.window - 1).max(1));
@@ -105,7 +106,7 @@ async fn dispatch(
         }
         let edition = fetcher.itinerary.edition();
         let length = edition.plan.len().max(known);
-        fetcher.progress.add_segments((length - known) as u64, 0);
+        fetcher.progress.add_segments((length - known) as u64);
         known = length;
         // Room in the window first: what is asked for must be waited for by the writer.
         let Ok(place) = under_way.reserve().await else { break };

@@ -267,6 +267,9 @@ impl Transfer<'_> {
         start: u64,
         total: Option<u64>,
     ) -> Result<u64, Attempt> {
+        if let Some(total) = total {
+            self.fetch.progress.expect_bytes(total.saturating_sub(self.counted.unwrap_or_default()));
+        }
         let mut position = start;
         let ended = loop {
             let chunk = tokio::select! {

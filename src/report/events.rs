@@ -22,8 +22,11 @@ use crate::redis_client::Commands;
 
 /// Longest wait for one publish.
 const PUBLISH_TIMEOUT: Duration = Duration::from_millis(500);
-/// At most four progress events a second.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// At most four progress events a second: three, and the last one, which does not wait. A tick may be
+/// some milliseconds late, and the next one is not.
+const INTERVAL: Duration = Duration::from_millis(345);
+/// What is shown at most before the course is delivered.
+const ALMOST: f64 = 99.99;
 /// The speed is that of the last seconds.
 const SPEED_WINDOW: Duration = Duration::from_secs(5);
 /// How long the last progress can be read after the event.
@@ -59,7 +62,7 @@ struct ProgressEvent<'a> {
     speed: Option<u64>,
     eta: Option<String>,
     bytes_downloaded: u64,
-    /// Always unknown: a course does not declare its size.
+    /// Known from the last file on, when that declares its size.
     total_bytes: Option<u64>,
     /// Unix milliseconds.
     timestamp: i64,
@@ -97,8 +100,8 @@ impl Events {
         }
     }
 
-    /// Publishes the progress of a job, at most four times a second and only when it changed, until
-    /// the guard is finished or dropped.
+    /// Publishes the progress of a job, as it is now and then at most four times a second when it has
+    /// changed, until the guard is finished or dropped.
     pub fn watch_progress(
         &self,
         fence: Fence,
@@ -107,8 +110,9 @@ impl Events {
         progress: Arc<Progress>,
     ) -> ProgressWatch {
         let (finish, finished) = oneshot::channel();
+        let first = progress.snapshot();
         let publisher = Publisher { events: self.clone(), fence, task_id, order_id, progress, pace: Pace::default() };
-        let task = tokio::spawn(publisher.run(finished).in_current_span());
+        let task = tokio::spawn(publisher.run(first, finished).in_current_span());
         ProgressWatch { finish: Some(finish), task }
     }
 
@@ -134,16 +138,16 @@ fn channels(topic: &str, task_id: TaskId, order_id: Option<u64>) -> Vec<String> 
 /// Publishes the progress of one job as long as it lives.
 #[must_use = "progress is published until the guard is dropped"]
 pub struct ProgressWatch {
-    finish: Option<oneshot::Sender<bool>>,
+    finish: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
 }
 
 impl ProgressWatch {
-    /// Publishes the last state, with 100 percent if the download `succeeded`, and stops. Returns
-    /// within about a second.
-    pub async fn finish(mut self, succeeded: bool) {
+    /// The course is delivered: publishes that, as 100 percent, and stops. Returns within about a
+    /// second.
+    pub async fn finish(mut self) {
         if let Some(finish) = self.finish.take() {
-            let _ = finish.send(succeeded);
+            let _ = finish.send(());
             // It can only have panicked, which the panic hook has logged.
             let _ = (&mut self.task).await;
         }
@@ -162,26 +166,26 @@ struct Publisher {
 
 impl Publisher {
     /// Ends when the guard says so; a guard that is dropped says it by closing the channel.
-    async fn run(mut self, mut finished: oneshot::Receiver<bool>) {
-        let mut ticks = tokio::time::interval(INTERVAL);
+    async fn run(mut self, first: Snapshot, mut finished: oneshot::Receiver<()>) {
+        let mut ticks = tokio::time::interval_at(Instant::now() + INTERVAL, INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut published = None;
+        self.publish(&first).await;
+        let mut published = first;
         loop {
             tokio::select! {
                 biased;
                 end = &mut finished => {
-                    if let Ok(succeeded) = end {
-                        let snapshot = self.progress.snapshot();
-                        let percent = if succeeded { Some(100.0) } else { snapshot.percent };
-                        self.publish(&Snapshot { percent, ..snapshot }).await;
+                    if end.is_ok() {
+                        self.publish(&Snapshot { percent: 100.0, ..self.progress.snapshot() }).await;
                     }
                     return;
                 }
                 _ = ticks.tick() => {
                     let snapshot = self.progress.snapshot();
-                    if published.as_ref() != Some(&snapshot) {
+                    let snapshot = Snapshot { percent: snapshot.percent.min(ALMOST), ..snapshot };
+                    if published != snapshot {
                         self.publish(&snapshot).await;
-                        published = Some(snapshot);
+                        published = snapshot;
                     }
                 }
             }
@@ -193,12 +197,12 @@ impl Publisher {
         let event = ProgressEvent {
             task_id: self.task_id,
             order_id: self.order_id,
-            percent: estimate.percent.and_then(rounded),
+            percent: rounded(snapshot.percent),
             current_file: Some(snapshot.current_file.as_str()).filter(|name| !name.is_empty()),
             speed: estimate.speed,
             eta: estimate.remaining.and_then(clock),
             bytes_downloaded: snapshot.bytes_downloaded,
-            total_bytes: None,
+            total_bytes: snapshot.total_bytes,
             timestamp: now_milliseconds(),
         };
         let Ok(json) = serde_json::to_string(&event) else { return };
@@ -221,38 +225,35 @@ impl Publisher {
 struct Pace {
     /// Bytes at each look of the last seconds.
     recent: VecDeque<(Instant, u64)>,
-    /// When the percentage was first known, and what it was: files of an earlier attempt are no work.
+    /// When the percentage first grew, and to what: files of an earlier attempt are no work.
     begin: Option<(Instant, f64)>,
-    /// A file whose second playlist becomes known has more segments than before: the share sinks,
-    /// what is shown does not.
-    highest: Option<f64>,
 }
 
 #[derive(Debug, PartialEq)]
 struct Estimate {
-    percent: Option<f64>,
     speed: Option<u64>,
     remaining: Option<Duration>,
 }
 
 impl Pace {
     fn look(&mut self, now: Instant, snapshot: &Snapshot) -> Estimate {
-        self.highest = snapshot.percent.map(|percent| percent.max(self.highest.unwrap_or(0.0))).or(self.highest);
         // One look beyond the window stays, so that the window is covered.
-        self.recent.push_back((now, snapshot.bytes_downloaded));
+        self.recent.push_back((now, snapshot.bytes_moved));
         while self.recent.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= SPEED_WINDOW) {
             self.recent.pop_front();
         }
         let speed = self.recent.front().and_then(|(at, bytes)| {
             let seconds = now.duration_since(*at).as_secs_f64();
-            (seconds > 0.0).then(|| (snapshot.bytes_downloaded.saturating_sub(*bytes) as f64 / seconds) as u64)
+            (seconds > 0.0).then(|| (snapshot.bytes_moved.saturating_sub(*bytes) as f64 / seconds) as u64)
         });
-        Estimate { percent: self.highest, speed, remaining: self.remaining(now) }
+        Estimate { speed, remaining: self.remaining(now, snapshot.percent) }
     }
 
     /// As if the rest went as fast as what was done so far.
-    fn remaining(&mut self, now: Instant) -> Option<Duration> {
-        let percent = self.highest?;
+    fn remaining(&mut self, now: Instant, percent: f64) -> Option<Duration> {
+        if percent == 0.0 {
+            return None;
+        }
         let (begin, first) = *self.begin.get_or_insert((now, percent));
         let elapsed = now.duration_since(begin).as_secs_f64();
         if percent >= 100.0 {

@@ -66,14 +66,14 @@ async fn progress_is_published_when_it_changed_and_kept_for_an_hour() {
     let fence = Fence::for_test(&mut server.connection()).await;
     let watch = Events::new(server.connection()).watch_progress(fence.clone(), task(), Some(41), progress.clone());
 
-    let unknown = r#"{"taskId":43,"orderId":41,"percent":null,"currentFile":null,"speed":null,"eta":null,"bytesDownloaded":0,"totalBytes":null"#;
+    let unknown = r#"{"taskId":43,"orderId":41,"percent":0,"currentFile":null,"speed":null,"eta":null,"bytesDownloaded":0,"totalBytes":null"#;
     for channel in ["task:43:progress", "order:41:progress"] {
         let (heard, json) = listener.next().await;
         assert_eq!((heard.as_str(), without_timestamp(&json)), (channel, unknown));
     }
     progress.set_items(3);
     progress.start_item("03 Loops.mp4");
-    progress.add_segments(10, 0);
+    progress.add_track(10, 0, None);
     progress.segments_done(1);
     progress.add_bytes(123);
     let mut last = Value::Null;
@@ -81,7 +81,13 @@ async fn progress_is_published_when_it_changed_and_kept_for_an_hour() {
         last = serde_json::from_str(&listener.next().await.1).unwrap();
     }
     assert_eq!(last["currentFile"], "03 Loops.mp4");
-    watch.finish(true).await;
+    // All is downloaded, not delivered.
+    progress.set_items(1);
+    progress.finish_item();
+    while last["percent"] != 99.99 {
+        last = serde_json::from_str(&listener.next().await.1).unwrap();
+    }
+    watch.finish().await;
     while last["percent"] != 100 {
         last = serde_json::from_str(&listener.next().await.1).unwrap();
     }
@@ -119,7 +125,7 @@ async fn a_busy_job_publishes_at_most_four_times_a_second() {
     }
     assert!((2..=allowed as usize).contains(&heard.len()), "{} of {allowed}", heard.len());
     assert!(heard.last().unwrap()["speed"].as_u64().unwrap() > 0);
-    assert_eq!(heard.last().unwrap()["percent"], Value::Null, "a dropped guard publishes nothing");
+    assert_eq!(heard.last().unwrap()["percent"], 0, "a dropped guard publishes nothing");
 }
 
 #[tokio::test]
@@ -131,8 +137,8 @@ async fn a_job_that_stands_still_publishes_nothing() {
     listener.next().await;
     let second = tokio::time::timeout(INTERVAL * 3, listener.next()).await;
     assert!(second.is_err(), "{second:?}");
-    watch.finish(false).await;
-    assert_eq!(serde_json::from_str::<Value>(&listener.next().await.1).unwrap()["percent"], Value::Null);
+    watch.finish().await;
+    assert_eq!(serde_json::from_str::<Value>(&listener.next().await.1).unwrap()["percent"], 100);
 }
 
 #[tokio::test]
@@ -145,7 +151,7 @@ async fn a_dead_server_delays_nothing() {
     let begin = Instant::now();
     let watch = events.watch_progress(fence.clone(), task(), None, Arc::new(Progress::default()));
     events.status(&fence, task(), None, "failed", "downloading", "").await;
-    watch.finish(false).await;
+    watch.finish().await;
     assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
 }
 
@@ -160,14 +166,15 @@ async fn who_has_lost_the_lease_is_not_heard_any_more() {
     assert_eq!(listener.next().await.0, "task:43:status");
     let _: u64 = connection.del("leases").await.unwrap();
     events.status(&fence, task(), None, "completed", "downloading", "").await;
-    events.watch_progress(fence.clone(), task(), None, Arc::default()).finish(true).await;
+    events.watch_progress(fence.clone(), task(), None, Arc::default()).finish().await;
     let _: u64 = connection.publish("task:43:end", "").await.unwrap();
     assert_eq!(listener.next().await.0, "task:43:end");
     assert!(!connection.exists::<_, bool>("progress:task:43").await.unwrap());
 }
 
-fn snapshot(percent: Option<f64>, bytes: u64) -> Snapshot {
-    Snapshot { percent, current_file: String::new(), bytes_downloaded: bytes, items_done: 0, items_total: 0 }
+fn snapshot(percent: f64, bytes: u64) -> Snapshot {
+    let current_file = String::new();
+    Snapshot { percent, current_file, bytes_downloaded: bytes, total_bytes: None, bytes_moved: bytes }
 }
 
 #[test]
@@ -176,14 +183,13 @@ fn speed_is_of_the_last_seconds_and_the_rest_takes_as_long_as_what_was_done() {
     let begin = Instant::now();
     let mut look =
         |seconds: u64, percent, bytes| pace.look(begin + Duration::from_secs(seconds), &snapshot(percent, bytes));
-    let estimate =
-        |percent, speed, seconds: Option<u64>| Estimate { percent, speed, remaining: seconds.map(Duration::from_secs) };
-    assert_eq!(look(0, None, 0), estimate(None, None, None));
+    let estimate = |speed, seconds: Option<u64>| Estimate { speed, remaining: seconds.map(Duration::from_secs) };
+    assert_eq!(look(0, 0.0, 0), estimate(None, None));
     // Half of it was there before: that says nothing about the pace.
-    assert_eq!(look(10, Some(50.0), 1000), estimate(Some(50.0), Some(100), None));
-    assert_eq!(look(20, Some(60.0), 6000), estimate(Some(60.0), Some(500), Some(40)));
-    assert_eq!(look(25, Some(55.0), 6000), estimate(Some(60.0), Some(0), Some(60)));
-    assert_eq!(look(30, Some(100.0), 7000), estimate(Some(100.0), Some(200), Some(0)));
+    assert_eq!(look(10, 50.0, 1000), estimate(Some(100), None));
+    assert_eq!(look(20, 60.0, 6000), estimate(Some(500), Some(40)));
+    assert_eq!(look(25, 60.0, 6000), estimate(Some(0), Some(60)));
+    assert_eq!(look(30, 100.0, 7000), estimate(Some(200), Some(0)));
 }
 
 #[test]

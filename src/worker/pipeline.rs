@@ -120,12 +120,16 @@ impl Pipeline {
         let receipt = match self.delivery.delivered(&sandbox).await? {
             Some(receipt) => receipt,
             None => {
-                let folder = until(cancel, self.download(job, order_id, &sandbox, cancel)).await?;
+                let progress = Arc::new(Progress::with_upload(self.delivery.uploads()));
+                let watch = self.events.watch_progress(trail.fence.clone(), spec.task_id, order_id, progress.clone());
+                let folder = until(cancel, self.download(spec, &sandbox, &progress, cancel)).await?;
                 // From here on a stop interrupts only an upload: a move and a call are short, and half of
                 // them is worse than a late stop.
                 self.queue.confirm(job).await?;
                 self.tell(spec, trail, "uploading", "delivery started").await;
-                self.deliver(spec, &sandbox, &folder, cancel).await?
+                let receipt = self.deliver(spec, &sandbox, &folder, &progress, cancel).await?;
+                watch.finish().await;
+                receipt
             }
         };
 
@@ -234,25 +238,27 @@ impl Pipeline {
     /// The course into the sandbox; downloaded by this job, or by another one that wants it now.
     async fn download(
         &self,
-        job: &Leased,
-        order_id: Option<u64>,
+        spec: &JobSpec,
         sandbox: &Sandbox,
+        progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<String> {
         let Some(sharing) = &self.sharing else {
-            let CourseFolder { name: folder, files } = self.fetch(job, order_id, sandbox.path(), cancel).await?;
+            let CourseFolder { name: folder, files } = self.fetch(spec, sandbox.path(), progress, cancel).await?;
             sandbox.keep_only(&folder, files).await?;
             return Ok(folder);
         };
-        let turn = sharing.turn(&job.spec.course_url).await?;
+        let turn = sharing.turn(&spec.course_url).await?;
         let (turn, folder) = match turn.finished().await {
             Some(folder) => {
                 tracing::info!(folder, "DOWNLOAD finished by another job that wanted this course");
                 self.metrics.shared_downloads.inc();
+                progress.set_items(1);
+                progress.finish_item();
                 (turn, folder)
             }
             None => {
-                let CourseFolder { name: folder, files } = self.fetch(job, order_id, turn.path(), cancel).await?;
+                let CourseFolder { name: folder, files } = self.fetch(spec, turn.path(), progress, cancel).await?;
                 (turn.finish(&folder, files).await?, folder)
             }
         };
@@ -263,21 +269,16 @@ impl Pipeline {
     /// Downloads the course into a directory.
     async fn fetch(
         &self,
-        job: &Leased,
-        order_id: Option<u64>,
+        spec: &JobSpec,
         directory: &Path,
+        progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<CourseFolder> {
-        let spec = &job.spec;
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
         let course = self.resolver.resolve(&spec.course_url).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
-        let progress = Arc::new(Progress::default());
-        let watch = self.events.watch_progress(self.queue.fence(job), spec.task_id, order_id, progress.clone());
-        let downloaded = self.courses.run(&course, &spec.course_url, directory, &progress, cancel).await;
-        watch.finish(downloaded.is_ok()).await;
-        let downloaded = downloaded?;
+        let downloaded = self.courses.run(&course, &spec.course_url, directory, progress, cancel).await?;
         let bytes = progress.snapshot().bytes_downloaded;
         tracing::info!(folder = downloaded.name, bytes, "DOWNLOAD finished");
         Ok(downloaded)
@@ -288,11 +289,11 @@ impl Pipeline {
         spec: &JobSpec,
         sandbox: &Sandbox,
         folder: &str,
+        progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Receipt> {
         let started = Instant::now();
-        let progress = Progress::default();
-        let delivering = self.delivery.deliver(sandbox, folder, spec.task_id, &progress, cancel);
+        let delivering = self.delivery.deliver(sandbox, folder, spec.task_id, progress, cancel);
         let receipt = delivering.await.at(|| "delivery")?;
         self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
         tracing::info!(folder = receipt.folder_name, "delivered");
