@@ -30,10 +30,11 @@ pub(super) async fn listen(looks: Arc<Looks>, commands: Commands) {
             continue;
         }
         let mut heard = BTreeSet::new();
-        let Err(error) = hear(&looks, &commands, &mut heard).await else { continue };
-        if !heard.is_empty() {
+        let ended = hear(&looks, &commands, &mut heard).await;
+        if ended.is_ok() || !heard.is_empty() {
             pause = FIRST_PAUSE;
         }
+        let Err(error) = ended else { continue };
         if pause == FIRST_PAUSE {
             tracing::debug!(%error, "the gate is not told of changes and looks by itself until it is again");
         }
@@ -63,10 +64,12 @@ async fn hear(looks: &Arc<Looks>, commands: &Commands, heard: &mut BTreeSet<Task
         }
         *heard = listening;
         tokio::select! {
-            message = messages.next() => match message {
-                Some(message) => task_of(message.get_channel_name()).into_iter().for_each(|task_id| looks.ask_for(task_id)),
-                None => return Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset).into()),
-            },
+            message = messages.next() => {
+                let message = message.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::ConnectionReset))?;
+                if let Some(task_id) = task_of(message.get_channel_name()) {
+                    looks.ask_for(task_id);
+                }
+            }
             () = looks.listeners_changed() => {}
         }
     }
