@@ -183,6 +183,19 @@ impl MariaDb {
     /// The server stops answering, its connections stay open (SIGSTOP).
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        // On a busy host a thread may answer before it is scheduled and stopped.
+        wait::until_blocking("every thread of the server is stopped", START_LIMIT, || {
+            self.threads().iter().all(|state| *state == 'T').then_some(())
+        });
+    }
+
+    /// The state of each thread, as the kernel abbreviates it.
+    fn threads(&self) -> Vec<char> {
+        let tasks = format!("/proc/{}/task", self.process.as_ref().expect("the server runs").pid());
+        let stats = std::fs::read_dir(tasks).expect("its threads").flatten();
+        // A thread may end meanwhile. Its name, in brackets, may hold anything.
+        let stats = stats.filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok());
+        stats.filter_map(|stat| stat.rsplit_once(") ")?.1.chars().next()).collect()
     }
 
     /// The server goes on (SIGCONT).
