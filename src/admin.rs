@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Result};
+use crate::logins::Logins;
 use crate::metrics::Metrics;
 use crate::redis_client::{self, Commands};
 
@@ -30,6 +31,7 @@ pub type Ping = Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
 /// What the admin port knows.
 pub struct Admin {
     metrics: Arc<Metrics>,
+    logins: Arc<Logins>,
     staging: PathBuf,
     ping: Ping,
     started: CancellationToken,
@@ -54,12 +56,13 @@ impl Admin {
     /// `draining` when it stops taking them.
     pub fn new(
         metrics: Arc<Metrics>,
+        logins: Arc<Logins>,
         staging: PathBuf,
         ping: Ping,
         started: CancellationToken,
         draining: CancellationToken,
     ) -> Arc<Admin> {
-        Arc::new(Admin { metrics, staging, ping, started, draining, disk: Arc::new(Semaphore::new(1)) })
+        Arc::new(Admin { metrics, logins, staging, ping, started, draining, disk: Arc::new(Semaphore::new(1)) })
     }
 
     /// The three routes.
@@ -125,6 +128,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         }
         Err(reason) => tracing::debug!(%reason, "the free bytes of the staging directory are not known"),
     }
+    admin.logins.observe(&admin.metrics);
     ([(header::CONTENT_TYPE, METRICS_TYPE)], admin.metrics.encode()).into_response()
 }
 
@@ -153,7 +157,7 @@ mod tests {
     async fn start(staging: &Path, ping: Ping) -> (String, CancellationToken) {
         let (started, draining) = (CancellationToken::new(), CancellationToken::new());
         started.cancel();
-        let admin = Admin::new(Metrics::new(), staging.to_owned(), ping, started, draining.clone());
+        let admin = Admin::new(Metrics::new(), Arc::default(), staging.to_owned(), ping, started, draining.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(crate::serve::serve(listener, Admin::router(admin), CancellationToken::new()));

@@ -18,7 +18,7 @@ use crate::failure::{Failure, FailureKind, JobPolicy, Result};
 use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
-use crate::http;
+use crate::http::MediaClient;
 use crate::logins::{Login, Logins};
 use crate::media::{CourseDownload, StreamDownload};
 use crate::metrics::Metrics;
@@ -59,18 +59,27 @@ pub async fn run(config: Config) -> Result<()> {
     let end = CancellationToken::new();
     let signals = listen_for_signals(stop.clone(), stop_now.clone())?;
 
+    let logins = Arc::new(Logins::open(&config)?);
+    for empty in logins.empty_files() {
+        tracing::warn!("the cookies file {} holds no cookie", empty.display());
+    }
     let connection = redis_client::commands(&config.redis)?;
     let admin = match config.admin.listen {
         Some(address) => {
             let listener = bind("admin.listen", address).await?;
             let ping = redis_ping(connection.clone());
-            let admin =
-                Admin::new(metrics.clone(), config.staging.directory.clone(), ping, started.clone(), stop.clone());
+            let admin = Admin::new(
+                metrics.clone(),
+                logins.clone(),
+                config.staging.directory.clone(),
+                ping,
+                started.clone(),
+                stop.clone(),
+            );
             Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
         }
         None => None,
     };
-    let logins = Arc::new(Logins::open(&config)?);
     make_directories(&config).await?;
     let Some(queue) = connect(&config, &metrics, &stop).await? else { return Ok(()) };
     for warning in queue.server_warnings().await.unwrap_or_default() {
@@ -226,7 +235,7 @@ async fn build_pipeline(
         store,
         courses: CourseDownload {
             streams,
-            client: http::client(&config.http, http::Protocol::Http1)?,
+            client: MediaClient::new(&config.http)?,
             cookies: login.cookies.clone(),
             resolver: resolver.clone(),
             metrics: metrics.clone(),

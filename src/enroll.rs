@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::LOCATION;
+use reqwest::header::{HeaderMap, LOCATION};
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::config::{EnrollmentSettings, HttpSettings};
-use crate::failure::{Failure, FailureKind, JobPolicy, Result};
+use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, shown};
 use crate::logins::Login;
 use crate::metrics::{Metrics, OutcomeLabel};
@@ -84,10 +84,6 @@ impl EnrollmentClient {
         let Some(endpoint) = settings.endpoint.clone() else {
             return Err(unavailable("enrollment.endpoint is not set"));
         };
-        // Both there from the start, so that a rate can be computed over the first failure.
-        for outcome in ["enrolled", "failed"] {
-            metrics.enrollments.get_or_create_owned(&OutcomeLabel { outcome });
-        }
         Ok(EnrollmentClient {
             client: http::call_client(http)?,
             endpoint,
@@ -104,7 +100,8 @@ impl EnrollmentClient {
     ///
     /// # Errors
     /// `enrollment_unavailable` when the service did not answer in time or answered nonsense: the
-    /// customer may be enrolled all the same. `enrollment_refused` when it refused the call.
+    /// customer may be enrolled all the same. `credentials_rejected` when it did not accept our login,
+    /// `enrollment_refused` when it refused the call.
     pub async fn enroll(
         &self,
         email: &str,
@@ -114,8 +111,11 @@ impl EnrollmentClient {
     ) -> Result<EnrollmentResult> {
         let call = Call { email, urls: [url.as_str()], order_id };
         let result = self.call_until_the_limit(&call, key).await.map_err(|failure| failure.at("enrollment service"));
-        let enrolled = result.as_ref().is_ok_and(|result| result.enrolled);
-        let outcome = if enrolled { "enrolled" } else { "failed" };
+        let outcome = match &result {
+            Ok(result) if result.enrolled => "enrolled",
+            Err(failure) if failure.kind == FailureKind::CredentialsRejected => failure.kind.name(),
+            _ => "failed",
+        };
         self.metrics.enrollments.get_or_create(&OutcomeLabel { outcome }).inc();
         result
     }
@@ -129,11 +129,12 @@ impl EnrollmentClient {
         };
         let mut attempt = 1;
         loop {
-            let answer = timeout_at(deadline, async { read_answer(self.send(call, key).await?).await }).await;
+            let answer = timeout_at(deadline, async { self.read_answer(self.send(call, key).await?).await }).await;
             let answer = answer.unwrap_or_else(|_| Err(silent()));
             let Err(failure) = answer else { return answer };
             let pause = http::pause(attempt, failure.retry_after);
-            if failure.kind.job_policy() != JobPolicy::Retry || Instant::now() + pause >= deadline {
+            // A login that is not accepted now is not accepted within seconds.
+            if failure.kind != FailureKind::EnrollmentUnavailable || Instant::now() + pause >= deadline {
                 return Err(failure);
             }
             drop(slot);
@@ -159,23 +160,37 @@ impl EnrollmentClient {
         }
         request.send().await.map_err(|error| unavailable(http::request_failure(&self.endpoint, &error).message))
     }
-}
 
-async fn read_answer(response: Response) -> Result<EnrollmentResult> {
-    let (url, status) = (response.url().clone(), response.status());
-    let retry_after = http::retry_after(response.headers(), std::time::SystemTime::now());
-    if status.is_redirection() {
-        let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let target = target.and_then(|target| url.join(target).ok()).map(|target| shown(&target));
-        let target = target.unwrap_or_else(|| "nowhere".into());
-        let text = format!("{}: answered {status} to {target}: have the token or cookies expired?", shown(&url));
-        return Err(refused(text));
+    async fn read_answer(&self, response: Response) -> Result<EnrollmentResult> {
+        let (url, status) = (response.url().clone(), response.status());
+        let retry_after = http::retry_after(response.headers(), std::time::SystemTime::now());
+        self.login.cookies.store(&url, response.headers());
+        if status == StatusCode::UNAUTHORIZED
+            && let Some(login) = self.login.shown_to(&url)
+        {
+            return Err(http::rejected(&url, format_args!("the server answered {status}"), login));
+        }
+        if status.is_redirection() {
+            return Err(self.redirected(&url, status, response.headers()));
+        }
+        let body = http::read_body(response, MAX_ANSWER_BYTES).await.map_err(|failure| unavailable(failure.message))?;
+        understand(&url, status, &body).map_err(|mut failure| {
+            failure.retry_after = retry_after;
+            failure
+        })
     }
-    let body = http::read_body(response, MAX_ANSWER_BYTES).await.map_err(|failure| unavailable(failure.message))?;
-    understand(&url, status, &body).map_err(|mut failure| {
-        failure.retry_after = retry_after;
-        failure
-    })
+
+    /// The call is not made at another place; a login page tells that the login is not accepted.
+    fn redirected(&self, url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
+        let target = headers.get(LOCATION).and_then(|value| value.to_str().ok());
+        let target = target.and_then(|target| url.join(target).ok());
+        let answer = format!("answered {status} to {}", target.as_ref().map_or_else(|| "nowhere".into(), shown));
+        let is_login_page = target.is_some_and(|target| http::is_login_page(url, &target));
+        match self.login.shown_to(url).filter(|_| is_login_page) {
+            Some(login) => http::rejected(url, answer, login),
+            None => refused(format!("{}: {answer}: enrollment.endpoint must not redirect", shown(url))),
+        }
+    }
 }
 
 fn understand(url: &Url, status: StatusCode, body: &[u8]) -> Result<EnrollmentResult> {

@@ -85,7 +85,9 @@ failure_kinds! {
     QueueUnavailable = "queue_unavailable", once, Retry;
     /// The catalogue did not answer: look at its server; the job is tried again.
     CatalogUnavailable = "catalog_unavailable", again, Retry;
-    /// The catalogue refused our credentials: renew the token or the cookies, then requeue.
+    /// Our cookies or our token were not accepted (401, or a redirect to a login page): replace the file that the message names, which is read by itself; jobs wait for it, which costs no attempt.
+    CredentialsRejected = "credentials_rejected", once, Retry;
+    /// The catalogue refused us (403, or it wants a login and none is set): look at what the account may see, then requeue.
     CatalogRefused = "catalog_refused", once, GiveUp;
     /// The catalogue does not know the course: check the course URL.
     CourseNotFound = "course_not_found", once, GiveUp;
@@ -183,9 +185,16 @@ impl FailureKind {
     }
 
     /// Whether a failed attempt counts as one of those that a job has. A job that found the task store
-    /// away has not even begun: it waits however long that lasts.
+    /// away has not even begun, and a login that has run out is nothing that a job can help: every job
+    /// meets it until an operator renews it. Both wait however long that lasts.
     pub fn costs_an_attempt(self) -> bool {
-        self != FailureKind::TaskStoreUnavailable
+        !matches!(self, FailureKind::TaskStoreUnavailable | FailureKind::CredentialsRejected)
+    }
+
+    /// Whether another link to the same thing may do: this one has expired, or it wants to see a login
+    /// that a new one may not need.
+    pub fn may_pass_with_new_links(self) -> bool {
+        matches!(self, FailureKind::LinkExpired | FailureKind::CredentialsRejected)
     }
 
     /// Whether the pause before another attempt at the job grows with every attempt: somebody is
@@ -196,6 +205,7 @@ impl FailureKind {
             self,
             TaskStoreUnavailable
                 | CatalogUnavailable
+                | CredentialsRejected
                 | QueueUnavailable
                 | EventNotEnded
                 | RateLimited
@@ -215,6 +225,7 @@ impl FailureKind {
             PlaylistInvalid
                 | NotFound
                 | LinkExpired
+                | CredentialsRejected
                 | RateLimited
                 | ServerError
                 | HttpRejected

@@ -35,6 +35,13 @@ pub struct StateLabel {
     pub state: &'static str,
 }
 
+/// Label of when a login expires.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabel {
+    /// `enrollment_cookies`, `enrollment_token`, `resolver_cookies` or `catalog_token`.
+    pub credential: &'static str,
+}
+
 /// Label of the hook's counter.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RouteLabel {
@@ -121,7 +128,7 @@ metrics! {
     dead_purged: Counter = "dead_purged_elements", Counter::default();
     /// Elements that were not jobs and went to the dead list.
     malformed: Counter = "malformed_elements", Counter::default();
-    /// Enrollments asked for by the hook, by outcome (enrolled, failed).
+    /// Enrollments asked for by the hook, by outcome (enrolled, failed, credentials_rejected).
     enrollments: Family<OutcomeLabel, Counter> = "enrollments", Family::default();
     /// Orders that came to the hook, by outcome: accepted, repeated, conflict, journalled (kept on disk), refused (kept nowhere).
     orders: Family<OutcomeLabel, Counter> = "orders", Family::default();
@@ -133,6 +140,8 @@ metrics! {
     hook_requests: Family<RouteLabel, Counter> = "hook_requests", Family::default();
     /// Time that a request to the hook took.
     hook_seconds: Histogram = "hook_request_duration_seconds", request_buckets();
+    /// Unix time at which a login expires (enrollment_cookies, enrollment_token, resolver_cookies, catalog_token), where it says so: the first of the cookies that the service is shown, or a JSON Web Token.
+    credential_expiry: Family<CredentialLabel, Gauge> = "credential_expiry_timestamp_seconds", Family::default();
     /// 1 when the last command to Redis succeeded.
     redis_up: Gauge = "redis_up", Gauge::default();
     /// Free bytes on the disk of the staging directory.
@@ -158,6 +167,9 @@ impl Metrics {
         }
         for state in ["waiting", "running", "delayed", "untold", "dead"] {
             metrics.queue_elements.get_or_create_owned(&StateLabel { state });
+        }
+        for outcome in ["enrolled", "failed", FailureKind::CredentialsRejected.name()] {
+            metrics.enrollments.get_or_create_owned(&OutcomeLabel { outcome });
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         metrics.registry.register("build", "Version of this program", build);
@@ -190,8 +202,8 @@ mod tests {
     #[test]
     fn every_metric_of_the_table_is_exported() {
         let metrics = Metrics::new();
-        metrics.enrollments.get_or_create(&OutcomeLabel { outcome: "enrolled" }).inc();
         metrics.orders.get_or_create(&OutcomeLabel { outcome: "accepted" }).inc();
+        metrics.credential_expiry.get_or_create(&CredentialLabel { credential: "catalog_token" }).set(1);
         metrics.hook_requests.get_or_create(&RouteLabel { route: "/api/v1/orders", code: 200 }).inc();
         let text = metrics.encode();
         for (name, _) in Metrics::table() {

@@ -16,6 +16,8 @@ use crate::redis_client::{self, Commands};
 use crate::remux::Remux;
 use crate::store::{self, Findings};
 
+mod logins;
+
 /// Limit of each look.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Limit of the look at the task store, which has a limit of its own for each of its steps.
@@ -93,6 +95,7 @@ pub async fn run(config: &Config) -> Report {
     report.add_result("staging", check_directory(&config.staging.directory).await);
     report.add_result("delivery", check_delivery(&config.delivery).await);
     check_secrets(config, &mut report);
+    logins::check(config, &mut report);
     match http::client(&config.http, Protocol::Any) {
         Ok(client) => check_services(config, &client, &mut report).await,
         Err(failure) => report.add_result("http", Err(failure)),

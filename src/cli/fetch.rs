@@ -16,7 +16,7 @@ use super::ContainerArgument;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
-use crate::http::{self, RequestHeaders, headers_for, shown};
+use crate::http::{MediaClient, RequestHeaders, headers_for, shown};
 use crate::logins::Logins;
 use crate::media::{CourseDownload, FinishedStream, StreamDownload, Target};
 use crate::metrics::Metrics;
@@ -109,7 +109,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
                 stream.headers.extend(headers_for(&arguments.header, url, &stream.url).cloned());
             }
         }
-        let client = http::client(&config.http, http::Protocol::Http1)?;
+        let client = MediaClient::new(&config.http)?;
         let courses = CourseDownload { streams, client, cookies, resolver, metrics };
         let folder = courses.run(&course, url, &arguments.output, &progress, &cancel).await?;
         Ok((arguments.output.join(folder.name), None))

@@ -127,9 +127,9 @@ impl Config {
                     None,
                     "URL of the enrollment service (POST); the hook needs it.",
                 ),
-                token: s.bearer("enrollment.token", "File with the bearer token for the enrollment service."),
+                token: s.bearer("enrollment.token", "File with the bearer token for the enrollment service; read again when it changes."),
                 cookies_file: s
-                    .optional_path("enrollment.cookies_file", "Netscape cookies.txt sent to the enrollment service."),
+                    .optional_path("enrollment.cookies_file", "Netscape cookies.txt sent to the enrollment service; read again when it changes."),
                 timeout: seconds(s.integer(
                     "enrollment.timeout_seconds",
                     15,
@@ -330,8 +330,8 @@ fn read_resolver(s: &mut Source) -> ResolverSettings {
     ResolverSettings {
         kind: s.choice("resolver.kind", "auto", &kinds, "How a course URL becomes a course: auto (a .m3u8 directly, else the catalogue if set, else the command if set, else directly), direct, catalog, command."),
         catalog_endpoint: s.optional_url("resolver.catalog_endpoint", None, "URL of the catalogue; asked with ?url=<course URL>."),
-        catalog_token: s.bearer("resolver.catalog_token", "File with the bearer token for the catalogue."),
-        cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts."),
+        catalog_token: s.bearer("resolver.catalog_token", "File with the bearer token for the catalogue; read again when it changes."),
+        cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts; read again when it changes."),
         command: s.list("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
         timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
     }

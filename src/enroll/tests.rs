@@ -103,7 +103,9 @@ async fn enrolled_is_exactly_success_true_and_status_enrolled() {
 
 #[tokio::test]
 async fn nonsense_and_trouble_are_told_from_a_refusal() {
-    use FailureKind::{EnrollmentRefused as Refused, EnrollmentUnavailable as Unavailable};
+    use FailureKind::{
+        CredentialsRejected as Rejected, EnrollmentRefused as Refused, EnrollmentUnavailable as Unavailable,
+    };
     for (status, body, kind, says) in [
         (200, "<html>log in</html>", Unavailable, "the answer is not JSON"),
         (200, "", Unavailable, "the answer is not JSON"),
@@ -123,7 +125,8 @@ async fn nonsense_and_trouble_are_told_from_a_refusal() {
         (500, ENROLLED, Unavailable, "500 Internal Server Error"),
         (503, r#"{"message":"maintenance"}"#, Unavailable, "503 Service Unavailable: maintenance"),
         (429, "", Unavailable, "429"),
-        (401, "", Refused, "401 Unauthorized"),
+        (401, "", Rejected, "401 Unauthorized: it does not accept the token of enrollment.token; a new"),
+        (403, "", Refused, "403 Forbidden"),
         (404, r#"{"error":"no such course"}"#, Refused, "404 Not Found: no such course"),
         (422, ENROLLED, Refused, "422"),
     ] {
@@ -138,9 +141,21 @@ async fn nonsense_and_trouble_are_told_from_a_refusal() {
 async fn a_redirect_to_a_login_page_is_told_as_such() {
     let service = Service::start(async |_| Redirect::to("/login?next=secret").into_response()).await;
     let failure = client(&service.url).enroll("a@b", &course(), None, None).await.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::EnrollmentRefused);
-    assert!(failure.message.contains("/login?…: have the token or cookies expired?"), "{failure}");
+    assert_eq!(failure.kind, FailureKind::CredentialsRejected);
+    assert!(failure.message.contains("/login?…: it does not accept the token of enrollment.token"), "{failure}");
     assert_eq!(service.calls().len(), 1);
+    // Who shows nothing cannot be rejected, and not every redirect is one to a login page.
+    let (mut settings, http) = settings(&service.url);
+    settings.token = None;
+    let client = client_of(&settings, &http, Metrics::new()).unwrap();
+    let failure = client.enroll("a@b", &course(), None, None).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::EnrollmentRefused, "{failure}");
+    let moved = Service::start(async |_| Redirect::to("/api/v2/enroll").into_response()).await;
+    let failure = self::client(&moved.url).enroll("a@b", &course(), None, None).await.unwrap_err();
+    assert!(
+        failure.kind == FailureKind::EnrollmentRefused && failure.message.contains("must not redirect"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]

@@ -189,7 +189,7 @@ impl Fetcher {
         let response = self.client.get(&unit.url, headers, &extra).await?;
         match (response.status, unit.byte_range) {
             (StatusCode::OK, _) | (StatusCode::PARTIAL_CONTENT, Some(_)) => Ok(response),
-            (status, _) => Err(http::status_failure(&unit.url, status, &response.headers)),
+            _ => Err(response.refusal(headers)),
         }
     }
 }

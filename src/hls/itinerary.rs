@@ -122,7 +122,7 @@ impl Itinerary {
         let url = making.copies[making.copy].clone();
         let playlist = match self.loader.load_media(&making.request, &url, &making.variables).await {
             Ok(playlist) => playlist,
-            Err(failure) if failure.kind == FailureKind::LinkExpired => {
+            Err(failure) if failure.kind.may_pass_with_new_links() => {
                 return self.renew_from(&mut making, edition, edition.plan.len().saturating_sub(1), failure).await;
             }
             Err(failure) => return Err(failure),
@@ -172,7 +172,7 @@ impl Itinerary {
         let before = edition.plan.unit(index)?.url;
         // A link that has expired is only new when it is another one.
         let is_new = |plan: &Plan| plan.unit(index).is_ok_and(|unit| unit.url != before);
-        if failure.kind == FailureKind::LinkExpired {
+        if failure.kind.may_pass_with_new_links() {
             let url = making.copies[making.copy].clone();
             let again = self.loader.load_media(&making.request, &url, &making.variables).await;
             if let Some(plan) = self.usable(again, edition, index).filter(&is_new) {

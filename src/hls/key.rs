@@ -8,7 +8,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, MediaClient, RequestHeaders, shown};
+use crate::http::{MediaClient, RequestHeaders, shown};
 
 /// Length of an AES-128 key in bytes.
 const KEY_BYTES: usize = 16;
@@ -60,7 +60,7 @@ impl KeyRing {
 async fn fetch(client: &MediaClient, headers: &RequestHeaders, url: &Url) -> Result<[u8; KEY_BYTES]> {
     let response = client.get(url, headers, &Default::default()).await?;
     if response.status != StatusCode::OK {
-        return Err(http::status_failure(url, response.status, &response.headers));
+        return Err(response.refusal(headers));
     }
     let body = response.read_body(ANSWER_LIMIT).await?;
     body.as_slice().try_into().map_err(|_| {

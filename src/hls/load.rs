@@ -181,7 +181,7 @@ impl Loader {
         http::check_url(url)?;
         let response = self.client.get(url, &request.headers, &Default::default()).await?;
         if response.status != StatusCode::OK {
-            return Err(http::status_failure(url, response.status, &response.headers));
+            return Err(response.refusal(&request.headers));
         }
         // URIs in it are relative to where it was found in the end (RFC 3986 §5.1.3).
         let base = response.url.clone();

@@ -49,7 +49,7 @@ use url::Url;
 
 use crate::config::Config;
 use crate::disk::beside;
-use crate::failure::{Context, FailureKind, Result};
+use crate::failure::{Context, Result};
 use crate::http::{MediaClient, RateLimit, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
@@ -248,7 +248,7 @@ impl Engine {
             Err(failure) => failure,
         };
         match &request.renewal {
-            Some(renewal) if failure.kind == FailureKind::LinkExpired => {
+            Some(renewal) if failure.kind.may_pass_with_new_links() => {
                 tracing::info!(kind = failure.kind.name(), "{failure}; asking for a new link");
                 match renewal.renew(request).await {
                     Ok(renewed) => {

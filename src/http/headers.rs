@@ -5,7 +5,7 @@ use std::sync::Arc;
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
 use url::{Origin, Url};
 
-use super::Cookies;
+use super::{CookieJar, CookiesFor};
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Headers that say how a transfer is made, not what for: a list that was copied from a browser
@@ -35,7 +35,7 @@ pub struct RequestHeaders {
     /// Credentials: only for the origin that they were given for.
     credentials: HeaderMap,
     origin: Origin,
-    cookies: Arc<Cookies>,
+    cookies: Arc<CookieJar>,
 }
 
 impl RequestHeaders {
@@ -43,7 +43,7 @@ impl RequestHeaders {
     ///
     /// # Errors
     /// `manifest_invalid` for what is not a header.
-    pub fn new(url: &Url, pairs: &[(String, String)], cookies: Arc<Cookies>) -> Result<Self> {
+    pub fn new(url: &Url, pairs: &[(String, String)], cookies: Arc<CookieJar>) -> Result<Self> {
         let mut headers = RequestHeaders {
             everywhere: HeaderMap::new(),
             credentials: HeaderMap::new(),
@@ -74,11 +74,32 @@ impl RequestHeaders {
             headers.extend(self.credentials.clone());
         }
         if !headers.contains_key(COOKIE)
-            && let Some(cookie) = self.cookies.header_for(url, jiff::Timestamp::now().as_second())
+            && let Some(cookie) = self.cookies.header_for(url)
         {
             headers.insert(COOKIE, cookie);
         }
         headers
+    }
+
+    /// The same, with this `Authorization` for the origin of the URL that they were given for.
+    pub fn with_authorization(mut self, value: Option<HeaderValue>) -> Self {
+        self.credentials.extend(value.map(|value| (AUTHORIZATION, value)));
+        self
+    }
+
+    /// Keeps the cookies that an answer from `url` sets.
+    pub fn store_cookies(&self, url: &Url, answer: &HeaderMap) {
+        self.cookies.store(url, answer);
+    }
+
+    /// The cookies of our file that a request for `url` is made with, or would be if they had not
+    /// expired; nothing when none belong there, or when it shows other credentials, which are not ours
+    /// to renew.
+    pub fn login_for(&self, url: &Url) -> Option<CookiesFor> {
+        if url.origin() == self.origin && !self.credentials.is_empty() {
+            return None;
+        }
+        self.cookies.of_file(Some(url)).filter(|cookies| cookies.count > 0)
     }
 }
 
@@ -106,7 +127,9 @@ mod tests {
         let url = Url::parse("https://learn.example.com/a.m3u8").unwrap();
         let pairs =
             [("Referer".to_owned(), "https://x/".to_owned()), ("authorization".to_owned(), "Bearer t".to_owned())];
-        let cookies = Arc::new(Cookies::parse(".example.com\tTRUE\t/\tFALSE\t0\ts\tv\n"));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), ".example.com\tTRUE\t/\tFALSE\t0\ts\tv\n").unwrap();
+        let cookies = Arc::new(CookieJar::open(file.path()).unwrap());
         let headers = RequestHeaders::new(&url, &pairs, cookies).unwrap();
         let names = |url: &str| {
             let map = headers.for_url(&Url::parse(url).unwrap());
@@ -119,6 +142,9 @@ mod tests {
         assert_eq!(names("https://learn.example.com:444/k"), "cookie referer");
         assert_eq!(names("https://cdn.example.net/k"), "referer");
         assert!(!format!("{headers:?}").contains("Bearer t"));
+        let ours = |url: &str| headers.login_for(&Url::parse(url).unwrap()).is_some();
+        assert!(ours("https://cdn.example.com/k") && !ours("https://cdn.example.net/k"));
+        assert!(!ours("https://learn.example.com/k"), "the token was somebody else's");
     }
 
     #[test]

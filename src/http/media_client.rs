@@ -1,5 +1,6 @@
-//! The client that playlists, keys and segments are asked with: GET over HTTP/1.1, one TCP
-//! connection for each request in flight.
+//! The client that everything is fetched with (courses, playlists, keys, segments, files): GET over
+//! HTTP/1.1, one TCP connection for each request in flight. It follows redirects itself: headers and
+//! cookies are made anew for each hop.
 //!
 //! It is hyper's own client rather than the one of [`super::client`], because that one cannot bound
 //! its read buffers: with 32 requests in flight they alone would take 16 MiB.
@@ -16,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use url::Url;
 
 use super::connector::Connector;
-use super::{Collector, POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown};
+use super::{Collector, POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown, status_failure};
+use super::{is_html, is_login_page, rejected};
 use crate::config::HttpSettings;
 use crate::failure::{Context, Failure, FailureKind, Result};
 
@@ -24,7 +26,7 @@ use crate::failure::{Context, Failure, FailureKind, Result};
 /// enough that the allocator serves it without asking the kernel for fresh pages.
 const READ_BYTES: usize = 128 * 1024;
 
-/// Asks for playlists, keys and segments; cheap to clone.
+/// Asks for everything that is fetched; cheap to clone.
 #[derive(Clone)]
 pub struct MediaClient {
     client: Client<Connector, Empty<Bytes>>,
@@ -64,15 +66,18 @@ impl MediaClient {
     /// Asks for `url` with the stream's headers for it and `extra` ones, over redirects.
     ///
     /// # Errors
-    /// `redirect_refused`, `tls_failed`, `timed_out` or `connection_failed`; a status is no error
-    /// here.
+    /// `redirect_refused`, `credentials_rejected` for a redirect to a login page, `tls_failed`,
+    /// `timed_out` or `connection_failed`; a status is no error here.
     pub async fn get(&self, url: &Url, headers: &RequestHeaders, extra: &HeaderMap) -> Result<MediaResponse> {
         let mut at = url.clone();
         let mut hops = 0;
         loop {
             let response = self.ask(url, &at, headers, extra).await?;
+            headers.store_cookies(&at, &response.headers);
             let redirects = matches!(response.status.as_u16(), 301 | 302 | 303 | 307 | 308);
-            let Some(location) = response.headers.get(LOCATION).filter(|_| redirects) else { return Ok(response) };
+            let Some(location) = response.headers.get(LOCATION).filter(|_| redirects) else {
+                return response.unless_login_page(headers);
+            };
             // Bytes and not text: a location need not be ASCII to be a URL.
             let next = at.join(&String::from_utf8_lossy(location.as_bytes()));
             hops += 1;
@@ -115,6 +120,42 @@ impl MediaClient {
 }
 
 impl MediaResponse {
+    /// Whether a redirect has led here.
+    pub fn was_redirected(&self) -> bool {
+        self.url != self.asked
+    }
+
+    /// What it means that the answer is not the one that was asked for. 401 to cookies of ours is about
+    /// them; 403 may be about a link that has expired as well.
+    pub fn refusal(&self, headers: &RequestHeaders) -> Failure {
+        let mut failure = status_failure(&self.asked, self.status, &self.headers);
+        let login = || headers.login_for(&self.asked).or_else(|| headers.login_for(&self.url));
+        match self.status {
+            StatusCode::UNAUTHORIZED => login().map_or(failure, |login| {
+                rejected(&self.asked, format_args!("the server answered {}", self.status), login)
+            }),
+            StatusCode::FORBIDDEN => {
+                if let Some(login) = login().filter(|login| login.expired().next().is_some()) {
+                    failure.message = format!("{}; look at {login}", failure.message);
+                }
+                failure
+            }
+            _ => failure,
+        }
+    }
+
+    /// Itself, unless it is the login page that a redirect of our cookies has led to.
+    fn unless_login_page(self, headers: &RequestHeaders) -> Result<MediaResponse> {
+        if self.was_redirected()
+            && is_html(&self.headers)
+            && is_login_page(&self.asked, &self.url)
+            && let Some(login) = headers.login_for(&self.asked)
+        {
+            return Err(rejected(&self.asked, format_args!("redirected to {}", shown(&self.url)), login));
+        }
+        Ok(self)
+    }
+
     /// The declared length of the body in bytes.
     pub fn content_length(&self) -> Option<u64> {
         self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()

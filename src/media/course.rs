@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use reqwest::Client;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -17,7 +16,7 @@ use super::names::{self, LecturePaths};
 use crate::disk::beside;
 use crate::failure::{Context, Failure, Result};
 use crate::hls::{JobAllowance, Renewal, StreamRequest, language_tag};
-use crate::http::{Cookies, RequestHeaders};
+use crate::http::{CookieJar, MediaClient, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::resolver::{Course, Lecture, Resolver, Stream, StreamKind};
@@ -36,8 +35,9 @@ pub struct CourseFolder {
 pub struct CourseDownload {
     pub streams: StreamDownload,
     /// For captions, assets and streams that are plain files.
-    pub client: Client,
-    pub cookies: Arc<Cookies>,
+    pub client: MediaClient,
+    /// Those that all jobs share.
+    pub cookies: Arc<CookieJar>,
     /// Who is asked for new links.
     pub resolver: Arc<Resolver>,
     pub metrics: Arc<Metrics>,
@@ -70,7 +70,7 @@ impl CourseDownload {
         let links = Arc::new(Links {
             resolver: self.resolver.clone(),
             course_url: course_url.clone(),
-            cookies: self.cookies.clone(),
+            cookies: self.cookies.for_job(),
             latest: Mutex::new(course.clone()),
         });
         let run = Run { download: self, links, allowance: self.streams.engine.job_allowance(), progress, cancel };
@@ -131,7 +131,7 @@ impl Run<'_> {
         link: LectureLink,
         stem: &Path,
     ) -> Result<Vec<PathBuf>> {
-        let headers = RequestHeaders::new(&stream.url, &stream.headers, self.download.cookies.clone())?;
+        let headers = RequestHeaders::new(&stream.url, &stream.headers, self.links.cookies.clone())?;
         match stream.kind {
             StreamKind::Hls => {
                 let allowance = self.allowance.clone();
@@ -152,7 +152,7 @@ impl Run<'_> {
     /// A caption or an asset: one item of the progress.
     async fn file(&self, url: &Url, path: &Path, limits: FileLimits) -> Result<()> {
         self.progress.start_item(&file_name(path));
-        let headers = RequestHeaders::new(url, &[], self.download.cookies.clone())?;
+        let headers = RequestHeaders::new(url, &[], self.links.cookies.clone())?;
         self.fetch(url, &headers, path, limits).await?;
         self.progress.finish_item();
         Ok(())
@@ -161,7 +161,7 @@ impl Run<'_> {
     async fn fetch(&self, url: &Url, headers: &RequestHeaders, path: &Path, limits: FileLimits) -> Result<()> {
         let fetch = FileFetch {
             client: &self.download.client,
-            headers: &headers.for_url(url),
+            headers,
             limits,
             allowance: &self.allowance,
             progress: self.progress,

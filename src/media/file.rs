@@ -8,8 +8,8 @@
 use std::fs::Metadata;
 use std::path::Path;
 
-use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_RANGE, RANGE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use tokio::fs::File;
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use self::resume::{ContentRange, Meta};
 use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::JobAllowance;
-use crate::http::{LONGEST_PAUSE, pause, request_failure, shown, status_failure};
+use crate::http::{LONGEST_PAUSE, MediaClient, MediaResponse, RequestHeaders, is_html, pause, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
@@ -55,9 +55,8 @@ impl FileLimits {
 /// How files are fetched: what the requests of one lecture have in common.
 pub struct FileFetch<'a> {
     /// Follows redirects and bounds silence.
-    pub client: &'a Client,
-    /// Sent with every request.
-    pub headers: &'a HeaderMap,
+    pub client: &'a MediaClient,
+    pub headers: &'a RequestHeaders,
     pub limits: FileLimits,
     /// What the job may use up.
     pub allowance: &'a JobAllowance,
@@ -184,37 +183,35 @@ impl Transfer<'_> {
         let file = self.write_from(start).await.map_err(|error| self.disk(error))?;
         if start == 0 {
             // Only now: bytes of another version must never stand under this one's validator.
-            let meta = Meta::of(self.url, response.headers(), total);
+            let meta = Meta::of(self.url, &response.headers, total);
             meta.store(self.meta).await.map_err(|error| self.disk(error))?;
         }
         self.receive(response, file, start, total).await
     }
 
-    async fn request(&self, resume: Option<&Meta>, have: u64) -> Result<Response> {
-        let mut headers = self.fetch.headers.clone();
+    async fn request(&self, resume: Option<&Meta>, have: u64) -> Result<MediaResponse> {
+        let mut headers = HeaderMap::new();
         // Ranges count the bytes of the encoded form (RFC 9110 §14.1.2), and it would be stored as it is.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        headers.remove(RANGE);
         if let Some(validator) = resume.and_then(|meta| HeaderValue::from_str(&meta.validator).ok())
             && let Ok(range) = HeaderValue::from_str(&format!("bytes={have}-"))
         {
             headers.insert(RANGE, range);
             headers.insert(IF_RANGE, validator);
         }
-        let request = self.fetch.client.get(self.url.clone()).headers(headers);
         tokio::select! {
             biased;
             () = self.fetch.cancel.cancelled() => Err(interrupted(self.url)),
-            response = request.send() => response.map_err(|error| request_failure(self.url, &error)),
+            response = self.fetch.client.get(self.url, self.fetch.headers, &headers) => response,
         }
     }
 
     /// Where the body of this answer begins, and how long the file is in all.
-    fn judge(&self, response: &Response, resume: Option<&Meta>, have: u64) -> Result<(u64, Option<u64>), Attempt> {
-        let headers = response.headers();
+    fn judge(&self, response: &MediaResponse, resume: Option<&Meta>, have: u64) -> Result<(u64, Option<u64>), Attempt> {
+        let headers = &response.headers;
         let rejected = |kind, reason: String| Failure::new(kind, format!("{}: {reason}", shown(self.url)));
         let range = ContentRange::of(headers);
-        let (start, total) = match (response.status(), resume) {
+        let (start, total) = match (response.status, resume) {
             (StatusCode::OK, _) => (0, response.content_length()),
             (StatusCode::PARTIAL_CONTENT, Some(meta)) => {
                 let fits = range.filter(|range| range.start == Some(have) && range.continues(meta));
@@ -232,7 +229,7 @@ impl Transfer<'_> {
                 let reason = format!("the server has no byte {have} any more");
                 return Err(Attempt::StartOver(rejected(FailureKind::BodyTruncated, reason)));
             }
-            (status, _) => return Err(status_failure(self.url, status, headers).into()),
+            _ => return Err(response.refusal(self.fetch.headers).into()),
         };
         self.check_type(headers)?;
         if total.is_some_and(|total| total > self.fetch.limits.max_bytes) {
@@ -247,8 +244,7 @@ impl Transfer<'_> {
         let name = self.part.file_stem().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let rejected =
             |reason: String| Err(Failure::new(FailureKind::HttpRejected, format!("{}: {reason}", shown(self.url))));
-        let is_page = text(CONTENT_TYPE).trim_start().to_ascii_lowercase().starts_with("text/html");
-        if is_page && ![".html", ".htm", ".xhtml"].iter().any(|extension| name.ends_with(extension)) {
+        if is_html(headers) && ![".html", ".htm", ".xhtml"].iter().any(|extension| name.ends_with(extension)) {
             return rejected("the server answered an HTML page in place of the file".into());
         }
         let encoding = text(CONTENT_ENCODING).trim().to_ascii_lowercase();
@@ -262,7 +258,7 @@ impl Transfer<'_> {
 
     async fn receive(
         &mut self,
-        mut response: Response,
+        mut response: MediaResponse,
         mut file: BufWriter<File>,
         start: u64,
         total: Option<u64>,
@@ -280,7 +276,7 @@ impl Transfer<'_> {
             let chunk = match chunk {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break Ok(()),
-                Err(error) => break Err(request_failure(self.url, &error)),
+                Err(failure) => break Err(failure),
             };
             position += chunk.len() as u64;
             if position > self.fetch.limits.max_bytes {

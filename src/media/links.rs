@@ -8,14 +8,15 @@ use url::Url;
 
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::hls::{Renewal, StreamRequest};
-use crate::http::{Cookies, RequestHeaders};
+use crate::http::{CookieJar, RequestHeaders};
 use crate::resolver::{Course, Resolver, Stream};
 
 /// The links of a course as they were last seen.
 pub struct Links {
     pub resolver: Arc<Resolver>,
     pub course_url: Url,
-    pub cookies: Arc<Cookies>,
+    /// The job's own.
+    pub cookies: Arc<CookieJar>,
     pub latest: Mutex<Course>,
 }
 

@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::StatusCode;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
 use super::course::Course;
 use super::{MAX_DOCUMENT_BYTES, manifest, with_retries};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{read_body, request_failure, shown, status_failure};
+use crate::http::{Bearer, MediaClient, MediaResponse, RequestHeaders, is_html, rejected, shown};
 use crate::logins::Login;
 
 pub struct Catalog {
-    pub client: Client,
+    pub client: MediaClient,
     pub endpoint: Url,
     pub login: Arc<Login>,
 }
@@ -38,16 +38,21 @@ impl Catalog {
     }
 
     async fn ask(&self, url: &Url) -> Result<Vec<u8>> {
-        let request =
-            self.client.get(url.clone()).header(ACCEPT, "application/json").headers(self.login.headers_for(url));
-        let response = request.send().await.map_err(|error| unavailable(request_failure(url, &error)))?;
-        self.judge(url, &response)?;
-        read_body(response, MAX_DOCUMENT_BYTES).await.map_err(unavailable)
+        let headers = RequestHeaders::new(url, &[], self.login.cookies.clone())?;
+        let headers = headers.with_authorization(self.login.token.as_ref().map(Bearer::header));
+        let accept: HeaderMap = [(ACCEPT, HeaderValue::from_static("application/json"))].into_iter().collect();
+        let response = self.client.get(url, &headers, &accept).await.map_err(unavailable)?;
+        self.judge(url, &response, &headers)?;
+        response.read_body(MAX_DOCUMENT_BYTES).await.map_err(unavailable)
     }
 
-    fn judge(&self, url: &Url, response: &Response) -> Result<()> {
-        let status = response.status();
-        let mut failure = status_failure(url, status, response.headers());
+    fn judge(&self, url: &Url, response: &MediaResponse, headers: &RequestHeaders) -> Result<()> {
+        let status = response.status;
+        let login = self.login.shown_to(url);
+        if let (StatusCode::UNAUTHORIZED, Some(login)) = (status, &login) {
+            return Err(rejected(url, format_args!("the server answered {status}"), login));
+        }
+        let mut failure = response.refusal(headers);
         failure.kind = match status.as_u16() {
             404 | 410 => FailureKind::CourseNotFound,
             401 | 403 => FailureKind::CatalogRefused,
@@ -57,14 +62,16 @@ impl Catalog {
         if status != StatusCode::OK {
             return Err(failure);
         }
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-        if !content_type.trim_start().to_ascii_lowercase().starts_with("text/html") {
+        if !is_html(&response.headers) {
             return Ok(());
         }
-        // A catalogue that wants a new login sends a browser to its login page.
-        if response.url() != url {
-            let reason = format!("{}: redirected to the page {}", shown(url), shown(response.url()));
-            return Err(Failure::new(FailureKind::CatalogRefused, reason));
+        // A catalogue answers no pages: one that wants a new login sends a browser to its login page.
+        if response.was_redirected() {
+            let answer = format!("redirected to the page {}", shown(&response.url));
+            return Err(match login {
+                Some(login) => rejected(url, answer, login),
+                None => Failure::new(FailureKind::CatalogRefused, format!("{}: {answer}", shown(url))),
+            });
         }
         let reason = format!("{}: answered an HTML page in place of a manifest", shown(url));
         Err(Failure::new(FailureKind::ManifestInvalid, reason))

@@ -1,16 +1,14 @@
 //! The course URL is a playlist: a course of one lecture.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use reqwest::Client;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, COOKIE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::Url;
 
 use super::course::{Course, Lecture, Section, Stream, StreamKind};
 use super::{json, with_retries};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{Cookies, request_failure, shown, status_failure};
+use crate::http::{CookieJar, MediaClient, RequestHeaders, shown};
 
 /// The content types of playlists (RFC 8216 §4, and two that are older).
 const CONTENT_TYPES: [&str; 4] =
@@ -32,8 +30,8 @@ const GENERIC: [&str; 12] = [
 ];
 
 pub struct Direct {
-    pub client: Client,
-    pub cookies: Arc<Cookies>,
+    pub client: MediaClient,
+    pub cookies: Arc<CookieJar>,
 }
 
 /// Whether a URL is a playlist by its path alone.
@@ -58,15 +56,15 @@ impl Direct {
 
     /// Reads only the head of the answer: dropping the response closes the connection.
     async fn check_content_type(&self, url: &Url) -> Result<()> {
-        let mut request = self.client.get(url.clone()).header(ACCEPT, CONTENT_TYPES.join(", ") + ", */*;q=0.1");
-        if let Some(cookies) = self.cookies.header_for(url, unix_now()) {
-            request = request.header(COOKIE, cookies);
+        let headers = RequestHeaders::new(url, &[], self.cookies.clone())?;
+        let accept = HeaderValue::try_from(CONTENT_TYPES.join(", ") + ", */*;q=0.1");
+        // cannot fail: each is a constant
+        let accept: HeaderMap = accept.into_iter().map(|accept| (ACCEPT, accept)).collect();
+        let response = self.client.get(url, &headers, &accept).await?;
+        if !response.status.is_success() {
+            return Err(response.refusal(&headers));
         }
-        let response = request.send().await.map_err(|error| request_failure(url, &error))?;
-        if !response.status().is_success() {
-            return Err(status_failure(url, response.status(), response.headers()));
-        }
-        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
+        let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("none");
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         if CONTENT_TYPES.contains(&essence.as_str()) {
             return Ok(());
@@ -75,12 +73,6 @@ impl Direct {
         let reason = format!("{}: not an HLS playlist (content type {shown_type:?})", shown(url));
         Err(Failure::new(FailureKind::PlaylistInvalid, reason))
     }
-}
-
-/// Unix seconds now; 0 on a clock before 1970.
-pub fn unix_now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// A title that a person can read: the file's name, or its folder's when the file's says nothing.

@@ -24,7 +24,7 @@ use url::Url;
 
 use crate::config::{HttpSettings, ResolverKind, ResolverSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, Protocol, shown};
+use crate::http::{self, MediaClient, shown};
 use crate::logins::Login;
 
 pub use course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
@@ -53,7 +53,7 @@ impl Resolver {
     /// # Errors
     /// When the HTTP client cannot be built.
     pub fn new(settings: &ResolverSettings, http: &HttpSettings, login: Arc<Login>) -> Result<Resolver> {
-        let client = http::client(http, Protocol::Any)?;
+        let client = MediaClient::new(http)?;
         let catalog = settings.catalog_endpoint.clone();
         let catalog = catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login: login.clone() });
         Ok(Resolver {

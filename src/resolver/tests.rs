@@ -126,6 +126,26 @@ async fn each_answer_of_the_catalogue_has_its_kind() {
 }
 
 #[tokio::test]
+async fn a_catalogue_that_does_not_accept_our_login_is_told_from_one_that_refuses() {
+    let cases: [(Handler, FailureKind); 4] = [
+        (|_| StatusCode::UNAUTHORIZED.into_response(), FailureKind::CredentialsRejected),
+        (|_| Redirect::to("/login").into_response(), FailureKind::CredentialsRejected),
+        (|_| StatusCode::FORBIDDEN.into_response(), FailureKind::CatalogRefused),
+        (|_| Html("<p>hello").into_response(), FailureKind::ManifestInvalid),
+    ];
+    for (handler, kind) in cases {
+        let (endpoint, seen) = serve(handler).await;
+        let mut settings = settings(ResolverKind::Catalog);
+        settings.catalog_endpoint = Some(endpoint);
+        settings.catalog_token = Some(BearerSettings { token: SecretString::from("T0KEN"), file: None });
+        let failure = resolver(&settings).resolve(&course_url()).await.unwrap_err();
+        assert_eq!((failure.kind, seen.lock().unwrap().len()), (kind, 1), "{failure}");
+        let names_it = failure.message.contains("it does not accept the token of resolver.catalog_token");
+        assert_eq!(names_it, kind == FailureKind::CredentialsRejected, "{failure}");
+    }
+}
+
+#[tokio::test]
 async fn a_catalogue_that_recovers_is_asked_again() {
     let (result, count) = ask_catalog(|attempt| match attempt {
         1 => StatusCode::SERVICE_UNAVAILABLE.into_response(),

@@ -51,7 +51,7 @@ impl Pipeline {
                             job.attempt
                         );
                     }
-                    false => tracing::warn!(kind, "{failure}; trying again until it is back, which costs no attempt"),
+                    false => tracing::warn!(kind, "{failure}; trying again, which costs no attempt"),
                 }
                 self.events
                     .status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message)

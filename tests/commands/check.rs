@@ -181,3 +181,54 @@ fn a_redis_with_a_password() {
     not_usable(&wrong, &[("redis", "")]);
     not_usable(&check(format!("redis://127.0.0.1:{}/0", redis.port())), &[("redis", "")]);
 }
+
+#[test]
+fn logins_say_how_long_they_last() {
+    let world = world();
+    let private = |name: &str, text: &str| {
+        let path = world.space.write(name, text);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let cookie = |expires: i64| format!("127.0.0.1\tFALSE\t/\tFALSE\t{expires}\tsession\tSECRET\n");
+    let fresh = private("cookies.txt", &cookie(4_000_000_000));
+    let settings = |cookies: &str, token: &str| {
+        [
+            ("enrollment.cookies_file", cookies.to_owned()),
+            ("enrollment.token_file", token.to_owned()),
+            ("resolver.cookies_file", cookies.to_owned()),
+        ]
+    };
+    // {"exp":4000000000}
+    let token = private("token", "e30.eyJleHAiOjQwMDAwMDAwMDB9.c2ln");
+    let ended = world.check(&settings(&fresh, &token));
+    ended.succeeded("fresh");
+    for line in
+        ["ok    enrollment_cookies ", "ok    enrollment_token ", "ok    resolver_cookies ", "ok    catalog_token "]
+    {
+        assert!(ended.stdout.lines().any(|found| found.starts_with(line)), "{line}:\n{}", ended.stdout);
+    }
+    assert!(ended.stdout.contains("\"session\" expires first, at 2096-10-02T07:06:40Z"), "{}", ended.stdout);
+
+    // {"exp":1000000000}
+    let stale_token = private("stale", "e30.eyJleHAiOjEwMDAwMDAwMDB9.c2ln");
+    let stale = private("stale.txt", &cookie(1_000_000_000));
+    let expired = "\"session\" expired at 2001-09-09T01:46:40Z";
+    not_usable(
+        &world.check(&settings(&stale, &stale_token)),
+        &[
+            ("enrollment_cookies", expired),
+            ("enrollment_token", "has expired at 2001-09-09T01:46:40Z"),
+            ("resolver_cookies", expired),
+        ],
+    );
+    let empty = private("empty.txt", "# nothing\n");
+    not_usable(&world.check(&[("resolver.cookies_file", empty)]), &[("resolver_cookies", "holds no cookie for ")]);
+    let open = private("open.txt", &cookie(0));
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ended = world.check(&[("resolver.cookies_file", open)]);
+    ended.succeeded("open");
+    assert!(ended.stdout.lines().any(|line| line.starts_with("warn  resolver_cookies") && line.contains("chmod 600")));
+    let gone = world.space.path("gone").display().to_string();
+    not_usable(&world.check(&[("resolver.cookies_file", gone)]), &[("logins", "cannot be read")]);
+}

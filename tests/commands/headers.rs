@@ -76,9 +76,31 @@ fn cookies_of_a_file_go_where_they_belong() {
     let argument = cookies.to_str().unwrap();
     run(&mut space.fetch(&published.url, "out.ts", &["--cookies", argument])).succeeded("cookies");
     for request in origin.requests() {
-        assert_eq!(request.header("Cookie"), Some("session=SECRET; path=x"), "{}", request.path);
+        assert_eq!(request.header("Cookie"), Some("path=x; session=SECRET"), "{}", request.path);
     }
     let missing = space.path("missing.txt");
     let ended = run(&mut space.fetch(&published.url, "other.ts", &["--cookies", missing.to_str().unwrap()]));
     ended.failed("missing", "disk_failed", &["missing.txt"]);
+}
+
+#[test]
+fn the_cookies_of_a_file_are_chosen_anew_for_each_hop() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::synthetic(3, 1000)).at(&origin, "/x");
+    // Another name for the same server is another site.
+    let elsewhere = origin.url("/away.m3u8").replace("127.0.0.1", "localhost");
+    origin.fault("/start.m3u8", Fault::Redirect(elsewhere));
+    origin.fault("/away.m3u8", Fault::Redirect(origin.url(&published.playlist_path)));
+    let cookies = "127.0.0.1\tFALSE\t/\tFALSE\t0\thome\t1\n127.0.0.1\tFALSE\t/x\tFALSE\t0\tbelow\t2\n\
+        localhost\tFALSE\t/\tFALSE\t0\taway\t3\n";
+    let file = space.write("cookies.txt", cookies).display().to_string();
+    run(&mut space.fetch(&origin.url("/start.m3u8"), "out.ts", &["--cookies", &file])).succeeded("three hops");
+    for request in origin.requests() {
+        let expected = match request.path.as_str() {
+            "/start.m3u8" => "home=1",
+            "/away.m3u8" => "away=3",
+            _ => "below=2; home=1",
+        };
+        assert_eq!(request.header("Cookie"), Some(expected), "{}", request.path);
+    }
 }

@@ -17,6 +17,7 @@ mod frugal;
 mod gate;
 mod hook;
 mod http_store;
+mod logins;
 mod migration;
 mod openapi;
 mod operating;

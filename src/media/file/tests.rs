@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::config::HttpSettings;
-use crate::http::{Protocol, client};
 
 /// What the server does with its n-th request (from 1): the bytes to send before it closes.
 type Script = fn(n: usize, request: &str) -> Vec<u8>;
@@ -18,7 +17,7 @@ struct World {
     url: Url,
     requests: Arc<Mutex<Vec<String>>>,
     folder: tempfile::TempDir,
-    client: Client,
+    client: MediaClient,
     progress: Progress,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
@@ -40,7 +39,7 @@ impl World {
             url,
             requests,
             folder: tempfile::tempdir().unwrap(),
-            client: client(&http, Protocol::Http1).unwrap(),
+            client: MediaClient::new(&http).unwrap(),
             progress: Progress::default(),
             metrics: Metrics::new(),
             cancel: CancellationToken::new(),
@@ -57,8 +56,8 @@ impl World {
     }
 
     async fn fetch_to(&self, path: &Path) -> Result<u64> {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-token", "t".parse().unwrap());
+        let pairs = [("x-token".to_owned(), "t".to_owned())];
+        let headers = RequestHeaders::new(&self.url, &pairs, Arc::default()).unwrap();
         let fetch = FileFetch {
             client: &self.client,
             headers: &headers,

@@ -38,7 +38,7 @@ impl World {
         let streams =
             crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
         let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, Arc::default()).unwrap());
-        let client = crate::http::client(&config.http, crate::http::Protocol::Http1).unwrap();
+        let client = crate::http::MediaClient::new(&config.http).unwrap();
         let cookies = Arc::default();
         let courses = CourseDownload { streams, client, cookies, resolver: resolver.clone(), metrics: metrics.clone() };
         let store = Arc::new(RedisStore::new(redis.connection()));
