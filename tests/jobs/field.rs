@@ -9,8 +9,9 @@ use crate::support::daemon::{Builder, HOOK_TOKEN, SECRET};
 use crate::support::origin::Request;
 use crate::support::producer::{Node, node_check_call, node_push};
 use crate::support::redis::{Subscription, job};
+use crate::support::remotes::Remotes;
 use crate::support::{Daemon, MariaDb, http_client, wait};
-use crate::world::{LIST, World, assert_lines_name_the_task, course_url, folder, lecture_path, small};
+use crate::world::{LIST, World, assert_lines_name_the_task, course_url, folder, small};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const PASSWORD: &str = "p@ss/of:the redis";
@@ -20,6 +21,7 @@ const INSTANCE: &str = "3";
 struct Field {
     world: World,
     database: MariaDb,
+    remotes: Remotes,
     told: Subscription,
 }
 
@@ -29,7 +31,7 @@ impl Field {
         let told = world.redis.subscribe("*");
         // Whoever is connected already stays so.
         world.redis.cli(&["CONFIG", "SET", "requirepass", PASSWORD]);
-        Field { world, database: MariaDb::start(), told }
+        Field { world, database: MariaDb::start(), remotes: Remotes::new(), told }
     }
 
     /// `redis-cli` as the operator of such a host calls it.
@@ -53,19 +55,26 @@ impl Field {
     }
 
     /// With that file, and settings only for what the old worker had in its code: where courses and
-    /// enrollments are asked for, where things go.
+    /// enrollments are asked for, which remote things go to.
     fn daemon(&self) -> Builder {
-        Daemon::builder()
+        let builder = Daemon::builder()
             .catalog(&self.world.catalog)
             .set("enrollment.endpoint", self.world.backend.enroll_url())
             .set("remux.container", "ts")
-            .environment_file(&self.environment())
+            .environment_file(&self.environment());
+        self.remotes.deliver_to("s3:courses/of the field", builder)
     }
 
     /// A row for a small course.
     fn task(&self, task_id: u64, status: &str) {
         self.world.publish(task_id, &small());
         self.database.insert(task_id, status);
+    }
+
+    /// The lecture of a small course, as it is at the remote.
+    fn delivered(&self, task_id: u64) -> Vec<u8> {
+        let fetched = self.remotes.fetch(&format!("s3:courses/of the field/{}", folder(task_id)));
+        std::fs::read(fetched.path().join("01 Start/001 Only.ts")).unwrap()
     }
 
     /// What was published about the status of a task: previous and new.
@@ -113,6 +122,7 @@ async fn an_order_and_jobs_of_old_producers_come_out_as_the_contracts_say() {
         field.task(task_id, "paid");
     }
     field.world.backend.refuse(&course_url(45), "course is full");
+    let _s3 = field.remotes.start_s3();
     let daemon = field.daemon().hook().start().await;
     daemon.wait_for_log(&["ready: taking jobs", &format!("-{INSTANCE}-")]).await;
 
@@ -134,7 +144,7 @@ async fn an_order_and_jobs_of_old_producers_come_out_as_the_contracts_say() {
     for task_id in completed {
         field.database.wait_for_task(task_id, "completed").await;
         assert_eq!(field.database.task_field(task_id, "error_log, updated_at > NOW() - INTERVAL 2 MINUTE"), "NULL\t1");
-        assert!(std::fs::read(lecture_path(&daemon, task_id)).unwrap() == small().truth());
+        assert!(field.delivered(task_id) == small().truth());
     }
     assert_eq!(field.database.task_field(45, "status"), "paid", "somebody enrolls it by hand, or nobody does");
 
@@ -194,6 +204,7 @@ async fn what_fails_after_the_payment_is_put_right_by_hand() {
     field.world.publish(54, &small());
     field.task(55, "paid");
     field.world.backend.refuse(&course_url(53), "course is full");
+    let _s3 = field.remotes.start_s3();
     let daemon = field.daemon().hook().start().await;
     // No list any more: what is pushed is refused by the server, and waits.
     field.redis(&["SET", LIST, "in the way"]);
