@@ -13,8 +13,8 @@ CHAOS_KILLS ?= 1000
 # And how many it stops with SIGTERM.
 CHAOS_SIGTERMS ?= 1000
 
-# The benchmarks to run: any of playlist, decrypt, engine, queue.
-BENCH ?= playlist decrypt engine queue
+# The benchmarks to run: any of playlist, decrypt, engine, queue, hook.
+BENCH ?= playlist decrypt engine queue hook
 
 .PHONY: help deps demo-deps bench-deps build test fuzz chaos demo bench fmt clean
 

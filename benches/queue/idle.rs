@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::fill;
-use super::support::print_table;
+use super::support::{cpu, print_table};
 use super::world::{Daemon, RedisServer};
 
 /// After the start has settled.
@@ -41,14 +41,4 @@ pub fn run(redis: &RedisServer) {
         format!("{:.1}", kilobytes("RssAnon") / 1024.0),
     ];
     print_table("An idle instance", &["process", "% of a core", "RSS MiB", "of it its own, MiB"], &[row]);
-}
-
-/// What all threads have run, to the nanosecond.
-fn cpu(pid: u32) -> Duration {
-    let mut total = 0;
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("it runs").flatten() {
-        let text = fs::read_to_string(thread.path().join("schedstat")).unwrap_or_default();
-        total += text.split(' ').next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    }
-    Duration::from_nanos(total)
 }
