@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -23,7 +23,9 @@ use crate::redis_client::{self, Commands};
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest wait for the staging disk, which may be a hanging network mount.
 const DISK_TIMEOUT: Duration = Duration::from_secs(2);
-const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPENMETRICS: &str = "application/openmetrics-text";
+const OPENMETRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Asks Redis whether it is there; see [`redis_ping`].
 pub type Ping = Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
@@ -121,7 +123,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], Json(json!({"ready": ready, "checks": checks}))).into_response()
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     match admin.look_at_disk(free_bytes).await {
         Ok(free) => {
             admin.metrics.staging_free_bytes.set(free);
@@ -129,7 +131,12 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         Err(reason) => tracing::debug!(%reason, "the free bytes of the staging directory are not known"),
     }
     admin.logins.observe(&admin.metrics);
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], admin.metrics.encode()).into_response()
+    let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
+    let (content_type, text) = match accepted.contains(OPENMETRICS) {
+        true => (OPENMETRICS_TYPE, admin.metrics.encode()),
+        false => (PLAIN_TYPE, admin.metrics.encode_plain()),
+    };
+    ([(header::CONTENT_TYPE, content_type)], text).into_response()
 }
 
 /// Writes and removes a file, since a mode or a mount option alone does not tell.
@@ -217,16 +224,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_openmetrics_with_the_free_bytes_of_now() {
+    async fn metrics_come_in_the_format_that_is_asked_for_with_the_free_bytes_of_now() {
         let directory = tempfile::tempdir().unwrap();
         let failing = || Failure::new(FailureKind::QueueUnavailable, "away");
         let (base, _) = start(directory.path(), Box::new(move || Box::pin(async move { Err(failing()) }))).await;
-        let response = client().get(format!("{base}/metrics")).send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], METRICS_TYPE);
-        let text = response.text().await.unwrap();
-        let free = text.lines().find_map(|line| line.strip_prefix("hauld_staging_free_bytes ")).unwrap();
-        assert!(free.parse::<f64>().unwrap() > 0.0, "{free}");
+        // As Prometheus asks.
+        let prometheus = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+        for (accept, content_type, counter) in [
+            (prometheus, OPENMETRICS_TYPE, "# TYPE hauld_jobs counter\n"),
+            ("*/*", PLAIN_TYPE, "# TYPE hauld_jobs_total counter\n"),
+        ] {
+            let response = client().get(format!("{base}/metrics")).header("Accept", accept).send().await.unwrap();
+            assert_eq!(response.status(), 200);
+            assert_eq!(response.headers()["content-type"], content_type);
+            let text = response.text().await.unwrap();
+            assert!(text.contains(counter), "{text}");
+            let free = text.lines().find_map(|line| line.strip_prefix("hauld_staging_free_bytes ")).unwrap();
+            assert!(free.parse::<f64>().unwrap() > 0.0, "{free}");
+        }
         let posted = client().post(format!("{base}/metrics")).send().await.unwrap();
         assert_eq!(posted.status(), 405);
         assert_eq!(client().get(format!("{base}/other")).send().await.unwrap().status(), 404);

@@ -186,6 +186,31 @@ impl Metrics {
         self.segment_failures.get_or_create(&KindLabel { kind: failure.kind.name() }).inc();
     }
 
+    /// The text of `/metrics` in the older format of Prometheus (0.0.4), which every scraper understands:
+    /// there a counter is called as its sample is, and a fact is a gauge.
+    pub fn encode_plain(&self) -> String {
+        let openmetrics = self.encode();
+        let mut plain = String::new();
+        // It comes before the type, which the name depends on.
+        let mut help = "";
+        for line in openmetrics.lines() {
+            match line.splitn(4, ' ').collect::<Vec<_>>()[..] {
+                ["#", "HELP", _, text] => help = text,
+                ["#", "TYPE", name, kind] => {
+                    let (suffix, kind) = match kind {
+                        "counter" => ("_total", kind),
+                        "info" => ("_info", "gauge"),
+                        _ => ("", kind),
+                    };
+                    plain += &format!("# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {kind}\n");
+                }
+                ["#", ..] => {}
+                _ => plain.extend([line, "\n"]),
+            }
+        }
+        plain
+    }
+
     /// The text of `/metrics`: OpenMetrics 1.0.
     pub fn encode(&self) -> String {
         let mut text = String::new();
