@@ -13,13 +13,12 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::delivery::copy_tree;
+use crate::delivery::{copy_tree, stoppable};
 use crate::disk::{blocking, is_named, open_locked};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::shown;
@@ -29,6 +28,8 @@ use crate::sandbox::{Sandbox, keep_only};
 const TURN_FILE: &str = ".turn";
 /// Holds the name of the course's folder when all of it is there.
 const FINISHED_FILE: &str = ".finished";
+/// In a sandbox: holds the name of the folder that was put there.
+const HANDED_OVER_FILE: &str = ".handed-over";
 /// For an operator who looks: which course it is.
 const COURSE_FILE: &str = ".course";
 /// Between two looks whether the turn has come.
@@ -95,29 +96,46 @@ impl SharedDownloads {
         }
     }
 
-    /// Removes what was left by jobs that did not come back.
+    /// The folder that was put into the sandbox for an earlier attempt, within a day: for a delivery
+    /// that failed nothing has to be downloaded again.
+    pub async fn handed_over(sandbox: &Sandbox) -> Option<String> {
+        let file = sandbox.path().join(HANDED_OVER_FILE);
+        let since = tokio::fs::metadata(&file).await.and_then(|file| file.modified()).ok()?;
+        if since.elapsed().is_ok_and(|age| age > KEPT) {
+            return None;
+        }
+        let folder = tokio::fs::read_to_string(file).await.ok()?;
+        let is_there = tokio::fs::metadata(sandbox.path().join(&folder)).await.is_ok_and(|found| found.is_dir());
+        is_there.then_some(folder)
+    }
+
+    /// Removes what was left by jobs that did not come back. What cannot be removed is in nobody's way.
     async fn sweep(&self) -> Result<()> {
         let directory = self.directory.clone();
         blocking(move || {
-            let failed = |error| Failure::disk(format_args!("clearing {}", directory.display()), error);
-            let entries = match fs::read_dir(&directory) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                entries => entries.map_err(failed)?,
-            };
-            for entry in entries {
-                let path = entry.map_err(failed)?.path();
-                let last_turn = fs::metadata(path.join(TURN_FILE)).and_then(|file| file.modified());
-                if last_turn.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > KEPT))
-                    && let Some(_alone) = open_locked(&path, Duration::ZERO, || File::open(&path))?
-                {
-                    tracing::info!(path = %path.display(), "removing a shared download that nobody came back for");
-                    fs::remove_dir_all(&path).map_err(failed)?;
+            for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+                if let Err(failure) = remove_if_old(&entry.path()) {
+                    let (kind, path) = (failure.kind.name(), entry.path());
+                    tracing::warn!(kind, path = %path.display(), "an old shared download stays: {failure}");
                 }
             }
             Ok(())
         })
         .await
     }
+}
+
+/// Removes a shared download whose last turn was long ago, if nobody wants it.
+fn remove_if_old(path: &Path) -> Result<()> {
+    let last_turn = fs::metadata(path.join(TURN_FILE)).and_then(|file| file.modified());
+    if !last_turn.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > KEPT)) {
+        return Ok(());
+    }
+    if let Some(_alone) = open_locked(path, Duration::ZERO, || File::open(path))? {
+        tracing::info!(path = %path.display(), "removing a shared download that nobody came back for");
+        remove(path).map_err(|error| Failure::disk(format_args!("removing {}", path.display()), error))?;
+    }
+    Ok(())
 }
 
 /// Opens or makes the directory and holds its lock, shared. `None` when it is being removed.
@@ -168,13 +186,14 @@ impl Turn {
     }
 
     /// Puts the folder into the sandbox: a copy as long as somebody else wants the course, else the
-    /// files themselves, after which the directory is gone. It goes on when the future is dropped.
+    /// files themselves, after which the directory is gone. A copy ends at the next file when the future
+    /// is dropped.
     ///
     /// # Errors
     /// `disk_full`, `disk_failed`.
     pub async fn hand_over(self, folder: &str, sandbox: &Sandbox) -> Result<()> {
         let (sandbox, folder) = (sandbox.clone(), folder.to_owned());
-        blocking(move || {
+        stoppable(move |stop| {
             let (source, target) = (self.path.join(&folder), sandbox.path().join(&folder));
             let copied = sandbox.path().join(".shared.part");
             let failed =
@@ -182,18 +201,26 @@ impl Turn {
             for old in [&target, &copied] {
                 remove(old).map_err(failed)?;
             }
+            // It says nothing as long as there is no folder of this name.
+            fs::write(sandbox.path().join(HANDED_OVER_FILE), &folder).map_err(failed)?;
             // It does not matter that a lock that cannot be had is lost: this one is done.
             if self.wanted.try_lock().is_ok() {
                 fs::rename(&source, &target).map_err(failed)?;
-                return remove(&self.path).map_err(failed);
-            }
-            copy_tree(&source, &copied, &AtomicBool::new(false)).map_err(|mut failure| {
-                if failure.kind == FailureKind::DeliveryFailed {
-                    failure.kind = FailureKind::DiskFailed;
+                if let Err(error) = remove(&self.path) {
+                    tracing::warn!(path = %self.path.display(), "a shared download is handed over, but stays: {error}");
                 }
-                failure
-            })?;
-            fs::rename(&copied, &target).map_err(failed)
+                return Ok(());
+            }
+            copy_tree(&source, &copied, stop).and_then(|()| fs::rename(&copied, &target).map_err(failed)).map_err(
+                |mut failure| {
+                    // A disk that is full should not stay full of this.
+                    let _ = remove(&copied);
+                    if failure.kind == FailureKind::DeliveryFailed {
+                        failure.kind = FailureKind::DiskFailed;
+                    }
+                    failure
+                },
+            )
         })
         .await
     }
@@ -269,6 +296,12 @@ mod tests {
         assert_eq!(found(staging.path()).0, [bytes(), bytes(), bytes()]);
         assert!(!staging.path().join("Task_1/Course/old").exists());
         assert!(!staging.path().join("Task_1/Course/01.ts.part").exists());
+        for task in [1, 2, 3] {
+            let sandbox = sandbox(staging.path(), task);
+            assert_eq!(SharedDownloads::handed_over(&sandbox).await.as_deref(), Some("Course"));
+            fs::remove_dir_all(sandbox.path().join("Course")).unwrap();
+            assert_eq!(SharedDownloads::handed_over(&sandbox).await, None, "it is delivered by now");
+        }
         assert_eq!(found(staging.path()).1, 1, "b is unfinished and stays for the next attempt");
     }
 

@@ -100,7 +100,9 @@ impl Delivery {
 /// Runs file work where it may take long. When the caller goes away, the work stops at the next
 /// file, and keeps the sandbox until then: nothing may be delivered for a job that is not ours any
 /// more.
-async fn stoppable<T: Send + 'static>(work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn stoppable<T: Send + 'static>(
+    work: impl FnOnce(&AtomicBool) -> Result<T> + Send + 'static,
+) -> Result<T> {
     struct StopOnDrop(Arc<AtomicBool>);
     impl Drop for StopOnDrop {
         fn drop(&mut self) {

@@ -248,13 +248,21 @@ impl Pipeline {
             sandbox.keep_only(&folder, files).await?;
             return Ok(folder);
         };
+        let nothing_to_download = || {
+            progress.set_items(1);
+            progress.finish_item();
+        };
+        if let Some(folder) = SharedDownloads::handed_over(sandbox).await {
+            tracing::info!(folder, "DOWNLOAD finished by an earlier attempt");
+            nothing_to_download();
+            return Ok(folder);
+        }
         let turn = sharing.turn(&spec.course_url).await?;
         let (turn, folder) = match turn.finished().await {
             Some(folder) => {
                 tracing::info!(folder, "DOWNLOAD finished by another job that wanted this course");
                 self.metrics.shared_downloads.inc();
-                progress.set_items(1);
-                progress.finish_item();
+                nothing_to_download();
                 (turn, folder)
             }
             None => {

@@ -89,7 +89,7 @@ async fn who_waits_goes_on_where_a_killed_one_was() {
         || [&first, &second].map(|daemon| daemon.log_text().matches("DOWNLOAD waiting").count()).iter().sum::<usize>();
     wait::until("the others wait", LIMIT, || (all() == 2).then_some(())).await;
     // What the killed one had is not started meanwhile.
-    assert!(second.command(&["pause"]).status().unwrap().success());
+    assert!(second.command(&["pause"]).output().unwrap().status.success());
     first.sigkill();
     hold.release();
     let completed = || {
@@ -98,11 +98,27 @@ async fn who_waits_goes_on_where_a_killed_one_was() {
     };
     wait::until("who waited has the course", LIMIT, completed).await;
     assert_eq!(world.origin.requests_for(&paths[0]).len(), 1, "what was there was not fetched again");
-    assert!(second.command(&["resume"]).status().unwrap().success());
+    assert!(second.command(&["resume"]).output().unwrap().status.success());
     for task_id in [91, 92, 93] {
         world.redis.wait_for_task(task_id, "completed").await;
         world.settled(task_id).await;
     }
     assert_eq!(tree(&directory.path().join("delivered")).len(), 3);
     assert_eq!(shared(directory.path()), 0);
+}
+
+#[tokio::test]
+async fn a_delivery_that_failed_costs_no_second_download() {
+    let (world, directory) = (World::new(), tempfile::tempdir().unwrap());
+    let paths = world.publish(COURSE, &small());
+    let daemon = daemon(&world, "0", directory.path()).set("queue.retry_delay_seconds", 2).start().await;
+    let delivered = directory.path().join("delivered");
+    std::fs::remove_dir(&delivered).unwrap();
+    std::fs::write(&delivered, "in the way").unwrap();
+    order(&world, 91, "enrolled");
+    daemon.wait_for_log(&["\"task_id\":91", "delivery_failed", "attempt 1"]).await;
+    std::fs::remove_file(&delivered).unwrap();
+    world.redis.wait_for_task(91, "completed").await;
+    assert_eq!(world.origin.requests_for(&paths[0]).len(), 1);
+    assert_eq!(tree(&delivered).len(), 1);
 }
