@@ -9,17 +9,21 @@ use url::Url;
 use super::shown;
 use crate::failure::{Failure, FailureKind};
 
-/// What is in the name of a page where one logs in, once blanks are taken out.
-const PARTS: [&str; 3] = ["login", "logon", "signin"];
+/// What is one word of the name of a page where one logs in, or two.
+const WORDS: [&str; 3] = ["login", "logon", "signin"];
+const PAIRS: [[&str; 2]; 3] = [["log", "in"], ["log", "on"], ["sign", "in"]];
 /// What is the whole name of one.
 const NAMES: [&str; 8] = ["auth", "authorize", "authenticate", "oauth", "oauth2", "saml", "sso", "idp"];
 
 /// Whether a redirect from one URL to another leads to a login page, by its name: a segment of the
 /// path like `login` or `sign_in`, or another host whose first label is one of these words.
 pub fn is_login_page(from: &Url, to: &Url) -> bool {
-    let names_one = |word: &str| {
-        let word: String = word.to_ascii_lowercase().split(['-', '_', '.']).collect();
-        NAMES.contains(&word.as_str()) || PARTS.iter().any(|part| word.contains(part))
+    let names_one = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        let words: Vec<&str> = name.split(['-', '_', '.']).collect();
+        NAMES.contains(&words.concat().as_str())
+            || words.iter().any(|word| WORDS.contains(word))
+            || words.windows(2).any(|pair| PAIRS.iter().any(|words| pair == words))
     };
     let segments = |url: &Url| url.path_segments().is_some_and(|mut segments| segments.any(names_one));
     // A service that lives below such a path redirects within it for other reasons.
@@ -54,6 +58,7 @@ mod tests {
             "https://learn.example.com/users/sign_in",
             "https://learn.example.com/wp-login.php",
             "https://learn.example.com/account/Sign-In/",
+            "https://learn.example.com/log_in.html",
             "https://learn.example.com/oauth2/authorize?client_id=1",
             "https://login.example.com/",
             "https://auth.example.net/realms/x",
@@ -67,6 +72,13 @@ mod tests {
             "https://learn.example.com/api/v2/course",
             "https://media.login-free.example.com/a.ts",
             "https://cdn.example.com/signed/a.ts",
+            "https://learn.example.com/courses/designing-apis",
+            "https://learn.example.com/courses/code-signing/",
+            "https://learn.example.com/catalog-index",
+            "https://learn.example.com/catalog.info",
+            "https://learn.example.com/dialog-intro",
+            "https://learn.example.com/analog-input",
+            "https://catalog-internal.example.com/",
             "https://1.2.3.4/",
         ] {
             assert!(!is_login_page(&from, &url(to)), "{to}");
