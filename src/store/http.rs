@@ -12,7 +12,7 @@ use url::Url;
 use super::{FinalStatus, Findings, TaskRecord, TaskStore, completed, failure_in};
 use crate::config::{HttpSettings, HttpStoreSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, Bearer, shown};
+use crate::http::{self, Bearer, is_html, shown};
 use crate::job::{JobSpec, TaskId};
 
 /// Largest answer that is read. A row has some hundred bytes, and a report of up to 64 KiB in it.
@@ -158,8 +158,12 @@ impl TaskStore for HttpStore {
     }
 
     async fn ping(&self) -> Result<()> {
-        // No task has this number. Whatever the backend says of it, it has let us in.
-        self.call(Method::GET, 0, None).await.map(drop)
+        // No task has this number.
+        let (status, _) = self.call(Method::GET, 0, None).await?;
+        match status.is_success() || status == StatusCode::NOT_FOUND {
+            true => Ok(()),
+            false => Err(unavailable(format!("{}: the server answered {status}", shown(&self.url(0))))),
+        }
     }
 
     async fn examine(&self) -> Result<Findings> {
@@ -189,6 +193,10 @@ fn understood(url: &Url, response: &Response) -> Result<()> {
                 "{place}: answered {status} to {target}, which is not followed: is store.http_token_file right?"
             );
             Err(unavailable(message))
+        }
+        // Of a web server that knows nothing of tasks there, or of a way there that is closed.
+        404 if is_html(response.headers()) => {
+            Err(unavailable(format!("{place}: answered {status} with an HTML page: is store.http_endpoint right?")))
         }
         408 | 429 | 500..=599 => Err(http::status_failure(url, status, response.headers())),
         _ => Ok(()),

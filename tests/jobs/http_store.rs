@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::daemon::Builder;
 use crate::support::task_service::{TASKS, TOKEN, TaskService};
-use crate::support::{Fault, hauld, wait};
+use crate::support::{Fault, Reply, hauld, wait};
 use crate::world::{World, complaints, course_url, lecture_path, small};
 
 fn daemon(world: &World, service: &TaskService) -> Builder {
@@ -63,6 +63,14 @@ async fn a_backend_that_is_away_costs_no_job() {
     };
     let said = check();
     assert!(said.contains("FAIL  task store") && said.contains("is store.http_token_file right?"), "{said}");
+    // A wrong path: it must not look like a task that nobody knows.
+    let page = Reply::ok("text/html; charset=utf-8", "<h1>Not Found").with_status(404);
+    for (reply, says) in [(Reply::status(400), "answered 400"), (page, "is store.http_endpoint right?")] {
+        service.origin.heal(TASKS);
+        service.origin.fault(TASKS, Fault::Instead(reply));
+        let said = check();
+        assert!(said.contains("FAIL  task store") && said.contains(says), "{said}");
+    }
     service.insert(711, "enrolled");
     submit(&world, 711);
     let told = || {
