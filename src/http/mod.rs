@@ -320,6 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_request_does_not_repeat_the_url() {
+        install_crypto_provider();
         let url = Url::parse("http://127.0.0.1:9/x?token=SECRET").unwrap();
         let unsupported = reqwest::Client::builder().no_proxy().build().unwrap().get("x:?token=SECRET").send().await;
         let mut answer = axum::http::Response::new("");
