@@ -186,7 +186,9 @@ impl FailureKind {
 
     /// Whether a failed attempt counts as one of those that a job has. A job that found the task store
     /// away has not even begun, and a login that has run out is nothing that a job can help: every job
-    /// meets it until an operator renews it. Both wait however long that lasts.
+    /// meets it until an operator renews it. Both wait however long that lasts. So a media host's 401 is
+    /// only called a rejected login when our cookies for it have run out: one file that our account may
+    /// not have ends its job like any other failure.
     pub fn costs_an_attempt(self) -> bool {
         !matches!(self, FailureKind::TaskStoreUnavailable | FailureKind::CredentialsRejected)
     }

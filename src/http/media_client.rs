@@ -125,22 +125,29 @@ impl MediaResponse {
         self.url != self.asked
     }
 
-    /// What it means that the answer is not the one that was asked for. 401 to cookies of ours is about
-    /// them; 403 may be about a link that has expired as well.
+    /// What it means that the answer is not the one that was asked for. 401 is about our cookies for
+    /// where it came from if they have run out. If not, it may as well be about this one file: such a job
+    /// must not wait for new cookies without end. 403 may be about a link that has expired as well.
     pub fn refusal(&self, headers: &RequestHeaders) -> Failure {
         let mut failure = status_failure(&self.asked, self.status, &self.headers);
-        let login = || headers.login_for(&self.asked).or_else(|| headers.login_for(&self.url));
-        match self.status {
-            StatusCode::UNAUTHORIZED => login().map_or(failure, |login| {
-                rejected(&self.asked, format_args!("the server answered {}", self.status), login)
-            }),
+        let login = match self.status {
+            // A redirect's target has not seen the cookies for what was asked.
+            StatusCode::UNAUTHORIZED => headers.login_for(&self.url),
             StatusCode::FORBIDDEN => {
-                if let Some(login) = login().filter(|login| login.expired().next().is_some()) {
-                    failure.message = format!("{}; look at {login}", failure.message);
-                }
+                let login = headers.login_for(&self.asked).or_else(|| headers.login_for(&self.url));
+                login.filter(|login| login.expired().next().is_some())
+            }
+            _ => None,
+        };
+        match login {
+            Some(login) if self.status == StatusCode::UNAUTHORIZED && login.has_run_out() => {
+                rejected(&self.asked, format_args!("the server answered {}", self.status), login)
+            }
+            Some(login) => {
+                failure.message = format!("{}; look at {login}", failure.message);
                 failure
             }
-            _ => failure,
+            None => failure,
         }
     }
 

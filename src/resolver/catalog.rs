@@ -48,8 +48,12 @@ impl Catalog {
 
     fn judge(&self, url: &Url, response: &MediaResponse, headers: &RequestHeaders) -> Result<()> {
         let status = response.status;
-        let login = self.login.shown_to(url);
-        if let (StatusCode::UNAUTHORIZED, Some(login)) = (status, &login) {
+        // The token goes to the origin of the endpoint alone, wherever that redirects.
+        let shown_at_the_end = match response.url.origin() == url.origin() {
+            true => self.login.shown_to(&response.url),
+            false => headers.login_for(&response.url).map(|cookies| cookies.to_string()),
+        };
+        if let (StatusCode::UNAUTHORIZED, Some(login)) = (status, shown_at_the_end) {
             return Err(rejected(url, format_args!("the server answered {status}"), login));
         }
         let mut failure = response.refusal(headers);
@@ -68,7 +72,7 @@ impl Catalog {
         // A catalogue answers no pages: one that wants a new login sends a browser to its login page.
         if response.was_redirected() {
             let answer = format!("redirected to the page {}", shown(&response.url));
-            return Err(match login {
+            return Err(match self.login.shown_to(url) {
                 Some(login) => rejected(url, answer, login),
                 None => Failure::new(FailureKind::CatalogRefused, format!("{}: {answer}", shown(url))),
             });

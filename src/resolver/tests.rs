@@ -16,13 +16,15 @@ const MANIFEST: &str =
     r#"{"title":"C","sections":[{"title":"S","lectures":[{"title":"L","assets":[{"url":"http://h/a"}]}]}]}"#;
 
 type Handler = fn(attempt: usize) -> Response;
+type Answering = Arc<dyn Fn(usize) -> Response + Send + Sync>;
 
 /// What a server was asked: request line and the headers in question.
 type Seen = Arc<Mutex<Vec<String>>>;
 
-async fn serve(handler: Handler) -> (Url, Seen) {
+async fn serve(handler: impl Fn(usize) -> Response + Send + Sync + 'static) -> (Url, Seen) {
     let seen = Seen::default();
-    let state = (seen.clone(), handler);
+    let answering: Answering = Arc::new(handler);
+    let state = (seen.clone(), answering);
     let app = Router::new().fallback(answer).with_state(state);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -30,7 +32,7 @@ async fn serve(handler: Handler) -> (Url, Seen) {
     (url, seen)
 }
 
-async fn answer(State((seen, handler)): State<(Seen, Handler)>, request: Request) -> Response {
+async fn answer(State((seen, handler)): State<(Seen, Answering)>, request: Request) -> Response {
     if request.uri().path() == "/login" {
         return Html("<form>").into_response();
     }
@@ -55,15 +57,16 @@ fn settings(kind: ResolverKind) -> ResolverSettings {
     }
 }
 
-fn resolver(settings: &ResolverSettings) -> Resolver {
+/// Resolves a course.
+async fn resolve(settings: &ResolverSettings, course_url: &Url) -> Result<Course> {
     let http = HttpSettings {
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(5),
         user_agent: "test".into(),
     };
     let token = ("resolver.catalog_token", settings.catalog_token.as_ref());
-    let login = Login::open(token, settings.cookies_file.as_deref()).unwrap();
-    Resolver::new(settings, &http, Arc::new(login)).unwrap()
+    let login = Arc::new(Login::open(token, settings.cookies_file.as_deref()).unwrap());
+    Resolver::new(settings, &http, login).unwrap().resolve(course_url).await
 }
 
 fn course_url() -> Url {
@@ -74,7 +77,7 @@ async fn ask_catalog(handler: Handler) -> (Result<Course>, usize) {
     let (endpoint, seen) = serve(handler).await;
     let mut settings = settings(ResolverKind::Catalog);
     settings.catalog_endpoint = Some(endpoint);
-    let result = resolver(&settings).resolve(&course_url()).await;
+    let result = resolve(&settings, &course_url()).await;
     let count = seen.lock().unwrap().len();
     (result, count)
 }
@@ -89,7 +92,7 @@ async fn the_catalogue_is_asked_with_the_course_url_and_credentials() {
     settings.catalog_endpoint = Some(endpoint.join("/api/course?tenant=7").unwrap());
     settings.catalog_token = Some(BearerSettings { token: SecretString::from("T0KEN"), file: None });
     settings.cookies_file = Some(cookies);
-    let course = resolver(&settings).resolve(&course_url()).await.unwrap();
+    let course = resolve(&settings, &course_url()).await.unwrap();
     assert_eq!(course.title, "C");
     assert_eq!(
         *seen.lock().unwrap(),
@@ -138,10 +141,44 @@ async fn a_catalogue_that_does_not_accept_our_login_is_told_from_one_that_refuse
         let mut settings = settings(ResolverKind::Catalog);
         settings.catalog_endpoint = Some(endpoint);
         settings.catalog_token = Some(BearerSettings { token: SecretString::from("T0KEN"), file: None });
-        let failure = resolver(&settings).resolve(&course_url()).await.unwrap_err();
+        let failure = resolve(&settings, &course_url()).await.unwrap_err();
         assert_eq!((failure.kind, seen.lock().unwrap().len()), (kind, 1), "{failure}");
         let names_it = failure.message.contains("it does not accept the token of resolver.catalog_token");
         assert_eq!(names_it, kind == FailureKind::CredentialsRejected, "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_where_our_token_was_not_shown_is_not_about_it() {
+    let (elsewhere, seen) = serve(|_| StatusCode::UNAUTHORIZED.into_response()).await;
+    let target = elsewhere.clone();
+    let mut settings = settings(ResolverKind::Catalog);
+    settings.catalog_endpoint = Some(serve(move |_| Redirect::to(target.as_str()).into_response()).await.0);
+    settings.catalog_token = Some(BearerSettings { token: SecretString::from("T0KEN"), file: None });
+    let failure = resolve(&settings, &course_url()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::CatalogRefused, "{failure}");
+    assert_eq!(*seen.lock().unwrap(), ["/ - -"]);
+}
+
+#[tokio::test]
+async fn a_media_host_rejects_cookies_that_it_was_shown_and_that_have_run_out() {
+    let (origin, _) = serve(|_| StatusCode::UNAUTHORIZED.into_response()).await;
+    let mut elsewhere = origin.clone();
+    elsewhere.set_host(Some("localhost")).unwrap();
+    let (redirecting, _) = serve(move |_| Redirect::to(elsewhere.as_str()).into_response()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let mut settings = settings(ResolverKind::Direct);
+    settings.cookies_file = Some(file.path().to_owned());
+    let (valid, expired) = (4_000_000_000_u64, 1_000_000_000);
+    for (url, expires, kind, names_it) in [
+        (&origin, expired, FailureKind::CredentialsRejected, true),
+        (&origin, valid, FailureKind::LinkExpired, true),
+        (&redirecting, expired, FailureKind::LinkExpired, false),
+    ] {
+        std::fs::write(&file, format!("127.0.0.1\tFALSE\t/\tFALSE\t{expires}\tsession\tabc\n")).unwrap();
+        let failure = resolve(&settings, url).await.unwrap_err();
+        assert_eq!(failure.kind, kind, "{failure}");
+        assert_eq!(failure.message.contains(&file.path().display().to_string()), names_it, "{failure}");
     }
 }
 
@@ -161,26 +198,26 @@ async fn a_silent_or_absent_catalogue_is_unavailable() {
     let mut settings = settings(ResolverKind::Catalog);
     settings.catalog_endpoint = Some(Url::parse(&format!("http://{}/", silent.local_addr().unwrap())).unwrap());
     settings.timeout = Duration::from_millis(300);
-    let failure = resolver(&settings).resolve(&course_url()).await.unwrap_err();
+    let failure = resolve(&settings, &course_url()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::CatalogUnavailable);
     assert!(failure.message.ends_with("no answer within 0.3 s"), "{failure}");
 
     settings.catalog_endpoint = Some(Url::parse("http://127.0.0.1:1/").unwrap());
     settings.timeout = Duration::from_secs(20);
-    let failure = resolver(&settings).resolve(&course_url()).await.unwrap_err();
+    let failure = resolve(&settings, &course_url()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::CatalogUnavailable, "{failure}");
 }
 
 #[tokio::test]
 async fn a_direct_url_is_known_by_its_path_or_its_content_type() {
     let nobody = Url::parse("http://127.0.0.1:1/intro-course/master.m3u8").unwrap();
-    let course = resolver(&settings(ResolverKind::Auto)).resolve(&nobody).await.unwrap();
+    let course = resolve(&settings(ResolverKind::Auto), &nobody).await.unwrap();
     assert_eq!(course.title, "intro course");
     assert_eq!(course.sections[0].lectures[0].stream.as_ref().unwrap().url, nobody);
 
     let hls: Handler = |_| ([("content-type", "Audio/X-MpegURL; charset=utf-8")], "#EXTM3U").into_response();
     let (origin, _) = serve(hls).await;
-    let course = resolver(&settings(ResolverKind::Auto)).resolve(&origin.join("/play/42").unwrap()).await.unwrap();
+    let course = resolve(&settings(ResolverKind::Auto), &origin.join("/play/42").unwrap()).await.unwrap();
     assert_eq!(course.title, "42");
 
     for (handler, kind) in [
@@ -189,7 +226,7 @@ async fn a_direct_url_is_known_by_its_path_or_its_content_type() {
         (|_| StatusCode::FORBIDDEN.into_response(), FailureKind::LinkExpired),
     ] {
         let (origin, _) = serve(handler).await;
-        let failure = resolver(&settings(ResolverKind::Direct)).resolve(&origin).await.unwrap_err();
+        let failure = resolve(&settings(ResolverKind::Direct), &origin).await.unwrap_err();
         assert_eq!(failure.kind, kind, "{failure}");
     }
 }
@@ -198,7 +235,7 @@ async fn run(script: &str, timeout: Duration) -> Result<Course> {
     let mut settings = settings(ResolverKind::Auto);
     settings.command = vec!["sh".into(), "-c".into(), script.into()];
     settings.timeout = timeout;
-    resolver(&settings).resolve(&course_url()).await
+    resolve(&settings, &course_url()).await
 }
 
 #[tokio::test]
@@ -227,6 +264,6 @@ async fn a_command_that_fails_says_its_last_words() {
     assert_eq!(noise.kind, FailureKind::ManifestInvalid);
     let mut missing = settings(ResolverKind::Command);
     missing.command = vec![PathBuf::from("/nonexistent/resolver").display().to_string()];
-    let failure = resolver(&missing).resolve(&course_url()).await.unwrap_err();
+    let failure = resolve(&missing, &course_url()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::ResolverFailed, "{failure}");
 }

@@ -214,6 +214,11 @@ impl State {
 }
 
 impl CookiesFor {
+    /// Whether one of them has expired or was deleted by the server: only a new file helps.
+    pub fn has_run_out(&self) -> bool {
+        self.expired().next().is_some() || !self.deleted.is_empty()
+    }
+
     /// Those that have expired, with the time.
     pub fn expired(&self) -> impl Iterator<Item = &(String, i64)> {
         let now = unix_now();
