@@ -236,12 +236,12 @@ async fn build_pipeline(
         courses: CourseDownload {
             streams,
             client: MediaClient::new(&config.http)?,
-            cookies: login.cookies.clone(),
             resolver: resolver.clone(),
             metrics: metrics.clone(),
         },
         sharing,
         resolver,
+        cookies: login.cookies.clone(),
         delivery,
         finalize: FinalizeClient::new(&config.report, &config.http)?,
         events: Events::new(commands),

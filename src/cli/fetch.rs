@@ -78,7 +78,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         config.resolver.cookies_file = Some(path.clone());
     }
     let login = Logins::open(&config)?.resolver;
-    let cookies = login.cookies.clone();
+    let cookies = login.cookies.for_job();
     let metrics = Metrics::new();
     let engine = Arc::new(Engine::new(&config, metrics.clone())?);
     let container = container(arguments.container, &arguments.output);
@@ -103,15 +103,15 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
             return Ok((finished.path.clone(), Some(finished)));
         }
         let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login)?);
-        let mut course = resolver.resolve(url).await?;
+        let mut course = resolver.resolve(url, &cookies).await?;
         for lecture in course.sections.iter_mut().flat_map(|section| &mut section.lectures) {
             if let Some(stream) = &mut lecture.stream {
                 stream.headers.extend(headers_for(&arguments.header, url, &stream.url).cloned());
             }
         }
         let client = MediaClient::new(&config.http)?;
-        let courses = CourseDownload { streams, client, cookies, resolver, metrics };
-        let folder = courses.run(&course, url, &arguments.output, &progress, &cancel).await?;
+        let courses = CourseDownload { streams, client, resolver, metrics };
+        let folder = courses.run(&course, url, &cookies, &arguments.output, &progress, &cancel).await?;
         Ok((arguments.output.join(folder.name), None))
     };
     let result = tokio::select! {

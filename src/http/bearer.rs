@@ -15,13 +15,9 @@ use crate::failure::{Failure, FailureKind, Result};
 /// What goes into the `Authorization` header. `Debug` shows where it is from, never the token.
 pub struct Bearer {
     setting: &'static str,
-    state: Mutex<State>,
-}
-
-struct State {
     /// Nothing when the token stands in the environment, which does not change.
     file: Option<WatchedFile>,
-    header: HeaderValue,
+    header: Mutex<HeaderValue>,
 }
 
 impl std::fmt::Debug for Bearer {
@@ -44,26 +40,29 @@ impl Bearer {
             }
             None => (None, header(&settings.token).map_err(wrong)?),
         };
-        Ok(Bearer { setting, state: Mutex::new(State { file, header }) })
+        Ok(Bearer { setting, file, header: Mutex::new(header) })
     }
 
     /// `Bearer <token>` as of now, marked sensitive. A file that cannot be used leaves the token as it
     /// was.
     pub fn header(&self) -> HeaderValue {
-        self.state().header.clone()
+        if let Some(file) = &self.file {
+            file.look(|path| self.adopt(path));
+        }
+        self.held().clone()
     }
 
     /// Reads the file again, whether it has changed or not.
     pub fn read_again(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.file.iter_mut().for_each(WatchedFile::forget);
-        state.look();
+        if let Some(file) = &self.file {
+            file.read_again(|path| self.adopt(path));
+        }
     }
 
     /// When the token expires, in Unix seconds, if it is a JSON Web Token that says so (RFC 7519
     /// §4.1.4). Nothing is verified: that is up to whom it is shown to.
     pub fn expiry(&self) -> Option<i64> {
-        let header = self.state().header.clone();
+        let header = self.header();
         let (_, claims) = header.to_str().ok()?.split_once('.')?;
         let claims = URL_SAFE_NO_PAD.decode(claims.split('.').next()?.trim_end_matches('=')).ok()?;
         let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
@@ -74,24 +73,20 @@ impl Bearer {
 
     /// How it is called in messages: by its file, or by its setting.
     pub fn name(&self) -> String {
-        match &self.state.lock().unwrap_or_else(PoisonError::into_inner).file {
+        match &self.file {
             Some(file) => format!("the token in {}", file.path().display()),
             None => format!("the token of {}", self.setting),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.look();
-        state
+    fn adopt(&self, path: &Path) -> Result<(), String> {
+        let header = read(path)?;
+        *self.held() = header;
+        Ok(())
     }
-}
 
-impl State {
-    fn look(&mut self) {
-        if let Some(changed) = self.file.as_mut().and_then(|file| file.changed(read)) {
-            self.header = changed;
-        }
+    fn held(&self) -> MutexGuard<'_, HeaderValue> {
+        self.header.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,6 +112,12 @@ mod tests {
         Bearer::open("enrollment.token", &BearerSettings { token: SecretString::from(token.to_owned()), file })
     }
 
+    /// The header, with the file as it is now.
+    fn header_now(bearer: &Bearer) -> HeaderValue {
+        bearer.file.iter().for_each(WatchedFile::is_due);
+        bearer.header()
+    }
+
     fn write(path: &Path, text: &str, mode: u32) {
         std::fs::write(path, text).unwrap();
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -128,19 +129,19 @@ mod tests {
         let path = folder.path().join("token");
         write(&path, "first\n", 0o600);
         let bearer = bearer("first", Some(path.clone())).unwrap();
-        assert_eq!(bearer.header(), "Bearer first");
+        assert_eq!(header_now(&bearer), "Bearer first");
         write(&path, "second\r\n", 0o600);
-        assert_eq!(bearer.header(), "Bearer second");
+        assert_eq!(header_now(&bearer), "Bearer second");
         // What cannot be used leaves the old one.
         for (text, mode) in [("third", 0o644), ("", 0o600), ("a\nb", 0o600)] {
             write(&path, text, mode);
-            assert_eq!(bearer.header(), "Bearer second", "{text:?} {mode:o}");
+            assert_eq!(header_now(&bearer), "Bearer second", "{text:?} {mode:o}");
         }
         std::fs::remove_file(&path).unwrap();
         bearer.read_again();
-        assert_eq!(bearer.header(), "Bearer second");
+        assert_eq!(header_now(&bearer), "Bearer second");
         write(&path, "fourth", 0o600);
-        assert_eq!(bearer.header(), "Bearer fourth");
+        assert_eq!(header_now(&bearer), "Bearer fourth");
         assert!(bearer.header().is_sensitive() && !format!("{bearer:?}").contains("fourth"));
     }
 

@@ -36,8 +36,6 @@ pub struct CourseDownload {
     pub streams: StreamDownload,
     /// For captions, assets and streams that are plain files.
     pub client: MediaClient,
-    /// Those that all jobs share.
-    pub cookies: Arc<CookieJar>,
     /// Who is asked for new links.
     pub resolver: Arc<Resolver>,
     pub metrics: Arc<Metrics>,
@@ -53,8 +51,8 @@ struct Run<'a> {
 }
 
 impl CourseDownload {
-    /// Downloads the course that `course_url` was resolved to into `<sandbox>/<course folder>`. What
-    /// is there from an earlier attempt is not fetched again.
+    /// Downloads the course that `course_url` was resolved to into `<sandbox>/<course folder>`, with the
+    /// job's own cookies. What is there from an earlier attempt is not fetched again.
     ///
     /// # Errors
     /// The first failure, with the lecture in front of it. What is finished stays.
@@ -62,6 +60,7 @@ impl CourseDownload {
         &self,
         course: &Course,
         course_url: &Url,
+        cookies: &Arc<CookieJar>,
         sandbox: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
@@ -70,7 +69,7 @@ impl CourseDownload {
         let links = Arc::new(Links {
             resolver: self.resolver.clone(),
             course_url: course_url.clone(),
-            cookies: self.cookies.for_job(),
+            cookies: cookies.clone(),
             latest: Mutex::new(course.clone()),
         });
         let run = Run { download: self, links, allowance: self.streams.engine.job_allowance(), progress, cancel };

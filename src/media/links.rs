@@ -45,7 +45,7 @@ impl Renewal for LectureLink {
         // Whoever comes second finds what the first has asked for.
         let mut latest = links.latest.lock().await;
         if self.stream(&latest).is_none_or(|stream| stream.url == expired.url) {
-            *latest = links.resolver.resolve(&links.course_url).await.at(|| "asking for new links")?;
+            *latest = links.resolver.resolve(&links.course_url, &links.cookies).await.at(|| "asking for new links")?;
         }
         let gone = |reason: &str| Failure::new(FailureKind::LinkExpired, reason);
         let stream =

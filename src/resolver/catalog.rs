@@ -10,7 +10,7 @@ use url::Url;
 use super::course::Course;
 use super::{MAX_DOCUMENT_BYTES, manifest, with_retries};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{Bearer, MediaClient, MediaResponse, RequestHeaders, is_html, rejected, shown};
+use crate::http::{Bearer, CookieJar, MediaClient, MediaResponse, RequestHeaders, is_html, rejected, shown};
 use crate::logins::Login;
 
 pub struct Catalog {
@@ -26,10 +26,10 @@ impl Catalog {
     /// [`FailureKind::CourseNotFound`], [`FailureKind::CatalogRefused`],
     /// [`FailureKind::CatalogUnavailable`], [`FailureKind::ManifestInvalid`],
     /// [`FailureKind::CourseEmpty`], or what else the request met.
-    pub async fn resolve(&self, course_url: &Url) -> Result<Course> {
+    pub async fn resolve(&self, course_url: &Url, cookies: &Arc<CookieJar>) -> Result<Course> {
         let mut url = self.endpoint.clone();
         url.query_pairs_mut().append_pair("url", course_url.as_str());
-        let body = with_retries(|| self.ask(&url)).await.at(|| "the catalogue")?;
+        let body = with_retries(|| self.ask(&url, cookies)).await.at(|| "the catalogue")?;
         let document: Value = serde_json::from_slice(&body).map_err(|error| {
             let reason = format!("the catalogue: {}: the answer is not JSON: {error}", shown(&url));
             Failure::new(FailureKind::ManifestInvalid, reason)
@@ -37,8 +37,8 @@ impl Catalog {
         manifest::course(&document).at(|| format!("the catalogue: {}", shown(&url)))
     }
 
-    async fn ask(&self, url: &Url) -> Result<Vec<u8>> {
-        let headers = RequestHeaders::new(url, &[], self.login.cookies.clone())?;
+    async fn ask(&self, url: &Url, cookies: &Arc<CookieJar>) -> Result<Vec<u8>> {
+        let headers = RequestHeaders::new(url, &[], cookies.clone())?;
         let headers = headers.with_authorization(self.login.token.as_ref().map(Bearer::header));
         let accept: HeaderMap = [(ACCEPT, HeaderValue::from_static("application/json"))].into_iter().collect();
         let response = self.client.get(url, &headers, &accept).await.map_err(unavailable)?;

@@ -31,7 +31,6 @@ const GENERIC: [&str; 12] = [
 
 pub struct Direct {
     pub client: MediaClient,
-    pub cookies: Arc<CookieJar>,
 }
 
 /// Whether a URL is a playlist by its path alone.
@@ -44,9 +43,9 @@ impl Direct {
     ///
     /// # Errors
     /// [`FailureKind::PlaylistInvalid`] when it is not a playlist, or what the request met.
-    pub async fn resolve(&self, course_url: &Url) -> Result<Course> {
+    pub async fn resolve(&self, course_url: &Url, cookies: &Arc<CookieJar>) -> Result<Course> {
         if !is_playlist_path(course_url) {
-            with_retries(|| self.check_content_type(course_url)).await?;
+            with_retries(|| self.check_content_type(course_url, cookies)).await?;
         }
         let title = title(course_url);
         let stream = Stream { url: course_url.clone(), kind: StreamKind::Hls, headers: Vec::new() };
@@ -55,8 +54,8 @@ impl Direct {
     }
 
     /// Reads only the head of the answer: dropping the response closes the connection.
-    async fn check_content_type(&self, url: &Url) -> Result<()> {
-        let headers = RequestHeaders::new(url, &[], self.cookies.clone())?;
+    async fn check_content_type(&self, url: &Url, cookies: &Arc<CookieJar>) -> Result<()> {
+        let headers = RequestHeaders::new(url, &[], cookies.clone())?;
         let accept = HeaderValue::try_from(CONTENT_TYPES.join(", ") + ", */*;q=0.1");
         // cannot fail: each is a constant
         let accept: HeaderMap = accept.into_iter().map(|accept| (ACCEPT, accept)).collect();

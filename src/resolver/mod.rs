@@ -24,7 +24,7 @@ use url::Url;
 
 use crate::config::{HttpSettings, ResolverKind, ResolverSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, MediaClient, shown};
+use crate::http::{self, CookieJar, MediaClient, shown};
 use crate::logins::Login;
 
 pub use course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
@@ -55,22 +55,23 @@ impl Resolver {
     pub fn new(settings: &ResolverSettings, http: &HttpSettings, login: Arc<Login>) -> Result<Resolver> {
         let client = MediaClient::new(http)?;
         let catalog = settings.catalog_endpoint.clone();
-        let catalog = catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login: login.clone() });
+        let catalog = catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login });
         Ok(Resolver {
             kind: settings.kind,
-            direct: Direct { client, cookies: login.cookies.clone() },
+            direct: Direct { client },
             catalog,
             command: CommandResolver::new(&settings.command, settings.timeout),
             timeout: settings.timeout,
         })
     }
 
-    /// Resolves a course. May be asked again for the same course: signed URLs expire.
+    /// Resolves a course for the job that has these cookies. May be asked again for the same course:
+    /// signed URLs expire.
     ///
     /// # Errors
     /// The failure names the course URL; its kind says whether another attempt can help. Dropping
     /// the future stops the request or kills the command.
-    pub async fn resolve(&self, course_url: &Url) -> Result<Course> {
+    pub async fn resolve(&self, course_url: &Url, cookies: &Arc<CookieJar>) -> Result<Course> {
         http::check_url(course_url)?;
         let kind = match self.kind {
             ResolverKind::Auto if direct::is_playlist_path(course_url) => ResolverKind::Direct,
@@ -83,14 +84,14 @@ impl Resolver {
         let course = match kind {
             ResolverKind::Catalog => {
                 let catalog = self.catalog.as_ref().ok_or_else(|| missing("resolver.catalog_endpoint"))?;
-                self.within(FailureKind::CatalogUnavailable, catalog.resolve(course_url)).await
+                self.within(FailureKind::CatalogUnavailable, catalog.resolve(course_url, cookies)).await
             }
             ResolverKind::Command => {
                 let command = self.command.as_ref().ok_or_else(|| missing("resolver.command"))?;
                 command.resolve(course_url).await
             }
             ResolverKind::Auto | ResolverKind::Direct => {
-                self.within(FailureKind::TimedOut, self.direct.resolve(course_url)).await
+                self.within(FailureKind::TimedOut, self.direct.resolve(course_url, cookies)).await
             }
         };
         course.at(|| format!("resolving {}", shown(course_url)))

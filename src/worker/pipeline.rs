@@ -13,6 +13,7 @@ use super::JobRunner;
 use crate::delivery::{Delivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::gate::{Enrolled, Gate};
+use crate::http::CookieJar;
 use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder};
 use crate::metrics::Metrics;
@@ -29,6 +30,8 @@ pub struct Pipeline {
     pub gate: Gate,
     pub store: Arc<dyn TaskStore>,
     pub resolver: Arc<Resolver>,
+    /// For the catalogue and the media hosts; every job has its own beside them.
+    pub cookies: Arc<CookieJar>,
     pub courses: CourseDownload,
     /// Several jobs of one course download it once.
     pub sharing: Option<SharedDownloads>,
@@ -283,10 +286,11 @@ impl Pipeline {
         cancel: &CancellationToken,
     ) -> Result<CourseFolder> {
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
-        let course = self.resolver.resolve(&spec.course_url).await?;
+        let cookies = self.cookies.for_job();
+        let course = self.resolver.resolve(&spec.course_url, &cookies).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
-        let downloaded = self.courses.run(&course, &spec.course_url, directory, progress, cancel).await?;
+        let downloaded = self.courses.run(&course, &spec.course_url, &cookies, directory, progress, cancel).await?;
         let bytes = progress.snapshot().bytes_downloaded;
         tracing::info!(folder = downloaded.name, bytes, "DOWNLOAD finished");
         Ok(downloaded)

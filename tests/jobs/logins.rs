@@ -189,6 +189,24 @@ async fn media_that_rejects_the_cookies_goes_on_with_the_new_ones() {
 }
 
 #[tokio::test]
+async fn what_a_catalogue_sets_stays_with_the_job() {
+    let (world, cookies) = (World::new(), CookieFile::of("one"));
+    let _daemon = daemon(&world, &cookies).start().await;
+    for task_id in [3051, 3052] {
+        let playlist = world.publish(task_id, &small())[0].replace("seg0000.ts", "index.m3u8");
+        let manifest = course_of(task_id, &world.origin.url(&playlist)).json();
+        let reply = Reply::json(&manifest).with_header("Set-Cookie", format!("policy=of-{task_id}; Path=/"));
+        world.origin.answer(CATALOG, move |_| reply.clone());
+        world.push(task_id);
+        world.redis.wait_for_task(task_id, "completed").await;
+        let media = world.origin.requests_for(&format!("/{task_id}/*"));
+        let expected = format!("policy=of-{task_id}; session=one");
+        assert!(!media.is_empty() && sessions(&media).iter().all(|sent| *sent == Some(expected.as_str())), "{task_id}");
+    }
+    assert_eq!(sessions(&world.origin.requests_for(CATALOG)), [Some("session=one"); 2]);
+}
+
+#[tokio::test]
 async fn what_servers_renew_and_delete_counts_for_the_next_call() {
     let (world, cookies) = (World::new(), CookieFile::of("one"));
     let daemon = daemon(&world, &cookies).start().await;

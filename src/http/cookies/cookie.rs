@@ -9,7 +9,7 @@ use url::Url;
 const MAX_BYTES: usize = 4096;
 
 /// What makes two cookies the same is domain, path and name (RFC 6265 §5.3). `Debug` shows no value.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Cookie {
     /// Lower case, without the dot in front, as [`Url::host_str`] writes it.
     pub domain: String,
@@ -36,7 +36,22 @@ impl fmt::Debug for Cookie {
 impl Cookie {
     /// Whether it is the same cookie, maybe with another value.
     pub fn is_same(&self, other: &Cookie) -> bool {
-        self.domain == other.domain && self.path == other.path && self.name == other.name
+        self.key() == other.key()
+    }
+
+    /// Domain, path and name.
+    pub fn key(&self) -> [&str; 3] {
+        [&self.domain, &self.path, &self.name]
+    }
+
+    /// Whether a server without TLS may not set `other`, since it would go where this one goes, which
+    /// needs TLS (RFC 6265bis §5.7).
+    pub fn is_shielded_from(&self, other: &Cookie) -> bool {
+        let (own, others) = (&self.domain, &other.domain);
+        self.secure
+            && self.name == other.name
+            && (own == others || is_below(own, others) || is_below(others, own))
+            && path_matches(&other.path, &self.path)
     }
 
     /// Whether it belongs to a URL, if it has not expired: RFC 6265 §5.1.3 (domain match), §5.1.4
@@ -44,14 +59,9 @@ impl Cookie {
     pub fn goes_to(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         // Only a name has subdomains: 10.1.1.1 is not one of 1.1.1.
-        let subdomain = || {
-            url.domain().is_some() && host.strip_suffix(self.domain.as_str()).is_some_and(|rest| rest.ends_with('.'))
-        };
-        let path = url.path().strip_prefix(self.path.as_str());
-        let path_matches =
-            path.is_some_and(|rest| rest.is_empty() || self.path.ends_with('/') || rest.starts_with('/'));
-        (host == self.domain || self.include_subdomains && subdomain())
-            && path_matches
+        let is_subdomain = || url.domain().is_some() && is_below(host, &self.domain);
+        (host == self.domain || self.include_subdomains && is_subdomain())
+            && path_matches(url.path(), &self.path)
             && (!self.secure || url.scheme() == "https")
     }
 
@@ -69,4 +79,13 @@ impl Cookie {
             && plain(&self.name)
             && plain(&self.value)
     }
+}
+
+fn is_below(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'))
+}
+
+fn path_matches(path: &str, cookie_path: &str) -> bool {
+    let rest = path.strip_prefix(cookie_path);
+    rest.is_some_and(|rest| rest.is_empty() || cookie_path.ends_with('/') || rest.starts_with('/'))
 }

@@ -11,7 +11,9 @@ mod set_cookie;
 mod tests;
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::fmt;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,10 +33,11 @@ const MOST_SET: usize = 1000;
 /// Names that are told of cookies that have expired.
 const MOST_TOLD: usize = 3;
 
-/// Cookies. The file is looked at before each use; it is never written. A newer file takes the place of
-/// the older one and of what servers have made of its cookies. `Debug` shows no values.
+/// Cookies. The file is looked at once a second, as long as they are used; it is never written. What is
+/// new in it takes the place of what servers have made of its cookies. `Debug` shows no values.
 #[derive(Default)]
 pub struct CookieJar {
+    file: Option<WatchedFile>,
     state: Mutex<State>,
     /// Of a job's jar: the cookies that all jobs share.
     shared: Option<Arc<CookieJar>>,
@@ -42,8 +45,9 @@ pub struct CookieJar {
 
 #[derive(Default)]
 struct State {
-    file: Option<WatchedFile>,
     cookies: Vec<Cookie>,
+    /// As the file had them when it was read, whatever servers have made of them since.
+    read: Vec<Cookie>,
 }
 
 /// The cookies of a file that belong to a URL, as an operator is told of them.
@@ -73,20 +77,21 @@ impl CookieJar {
         let (file, cookies) = opened.map_err(|reason| {
             Failure::new(FailureKind::DiskFailed, format!("the cookies file {} {reason}", path.display()))
         })?;
-        Ok(CookieJar { state: Mutex::new(State { file: Some(file), cookies }), shared: None })
+        let state = State { read: cookies.clone(), cookies };
+        Ok(CookieJar { file: Some(file), state: Mutex::new(state), shared: None })
     }
 
-    /// A jar for one job. What servers renew of the shared cookies is renewed for all; what they set
+    /// A jar for one job. What servers renew of the file's cookies is renewed for all; what they set
     /// beside those stays with the job: another job of the same host has its own.
     pub fn for_job(self: &Arc<Self>) -> Arc<CookieJar> {
-        Arc::new(CookieJar { state: Mutex::default(), shared: Some(self.clone()) })
+        Arc::new(CookieJar { shared: Some(self.clone()), ..CookieJar::default() })
     }
 
     /// Reads the file again, whether it has changed or not.
     pub fn read_again(&self) {
-        let mut state = self.lock();
-        state.file.iter_mut().for_each(WatchedFile::forget);
-        state.look();
+        if let Some(file) = &self.file {
+            file.read_again(|path| self.adopt(path));
+        }
     }
 
     /// The `Cookie` header for a URL, marked sensitive.
@@ -116,10 +121,12 @@ impl CookieJar {
     }
 
     fn keep(&self, cookie: Cookie, over_tls: bool) {
-        match self.shared.as_ref().filter(|shared| shared.lock().holds(&cookie)) {
-            Some(shared) => shared.keep(cookie, over_tls),
-            None => self.lock().keep(cookie, over_tls),
+        let shared = self.shared.as_deref();
+        if !over_tls && iter::once(self).chain(shared).any(|jar| jar.lock().shields_from(&cookie)) {
+            return;
         }
+        let shared = shared.filter(|shared| shared.lock().has_of_file(&cookie));
+        shared.unwrap_or(self).lock().keep(cookie);
     }
 
     /// Everything that belongs to a URL, whether it has expired or not.
@@ -139,8 +146,8 @@ impl CookieJar {
         if let Some(shared) = &self.shared {
             return shared.of_file(url);
         }
+        let file = self.file.as_ref()?.path().to_owned();
         let state = self.looked();
-        let file = state.file.as_ref()?.path().to_owned();
         let of_file = state.cookies.iter().filter(|cookie| cookie.from_file);
         let cookies: Vec<&Cookie> = of_file.filter(|cookie| url.is_none_or(|url| cookie.goes_to(url))).collect();
         let (deleted, there): (Vec<&Cookie>, _) = cookies.iter().partition(|cookie| cookie.is_deleted);
@@ -157,31 +164,52 @@ impl CookieJar {
 
     /// The state, with the file as it is now.
     fn looked(&self) -> MutexGuard<'_, State> {
-        let mut state = self.lock();
-        state.look();
-        state
+        if let Some(file) = &self.file {
+            file.look(|path| self.adopt(path));
+        }
+        self.lock()
+    }
+
+    fn adopt(&self, path: &Path) -> Result<(), String> {
+        let cookies = netscape::read(path)?;
+        if cookies.is_empty() {
+            return Err("holds no cookie".into());
+        }
+        self.lock().adopt(cookies);
+        Ok(())
     }
 }
 
 impl State {
-    fn look(&mut self) {
-        let read = |path: &Path| match netscape::read(path) {
-            Ok(cookies) if cookies.is_empty() => Err("holds no cookie".into()),
-            read => read,
+    /// Takes over what the file has now. A cookie that stands there as it stood before says nothing
+    /// new: what a server has made of it since stays.
+    fn adopt(&mut self, new: Vec<Cookie>) {
+        let by_key = |cookies: &[Cookie]| -> HashMap<[String; 3], Cookie> {
+            cookies.iter().map(|cookie| (cookie.key().map(str::to_owned), cookie.clone())).collect()
         };
-        if let Some(mut cookies) = self.file.as_mut().and_then(|file| file.changed(read)) {
-            self.cookies.retain(|old| !old.from_file && !cookies.iter().any(|new| new.is_same(old)));
-            cookies.append(&mut self.cookies);
-            self.cookies = cookies;
+        let (before, mut held) = (by_key(&self.read), by_key(&self.cookies));
+        let mut cookies: Vec<Cookie> = Vec::with_capacity(new.len());
+        for cookie in &new {
+            let key = cookie.key().map(str::to_owned);
+            let held = held.remove(&key).filter(|_| before.get(&key) == Some(cookie));
+            cookies.push(held.unwrap_or_else(|| cookie.clone()));
         }
+        // In their order: the oldest goes first when there are too many.
+        self.cookies.retain(|old| !old.from_file && held.contains_key(&old.key().map(str::to_owned)));
+        cookies.append(&mut self.cookies);
+        (self.cookies, self.read) = (cookies, new);
     }
 
-    fn holds(&self, cookie: &Cookie) -> bool {
-        self.cookies.iter().any(|held| held.is_same(cookie))
+    fn has_of_file(&self, cookie: &Cookie) -> bool {
+        self.cookies.iter().any(|held| held.from_file && held.is_same(cookie))
+    }
+
+    fn shields_from(&self, cookie: &Cookie) -> bool {
+        self.cookies.iter().any(|held| held.is_shielded_from(cookie))
     }
 
     /// Keeps what a server has set: in place of the same cookie, or as a new one.
-    fn keep(&mut self, cookie: Cookie, over_tls: bool) {
+    fn keep(&mut self, cookie: Cookie) {
         let Some(at) = self.cookies.iter().position(|held| held.is_same(&cookie)) else {
             if !cookie.is_deleted {
                 self.make_room_for(&cookie);
@@ -190,10 +218,6 @@ impl State {
             return;
         };
         let held = &mut self.cookies[at];
-        // RFC 6265bis §5.7: a server without TLS does not replace what only goes over TLS.
-        if held.secure && !over_tls {
-            return;
-        }
         if cookie.is_deleted && !held.from_file {
             self.cookies.remove(at);
             return;

@@ -30,6 +30,12 @@ fn header(jar: &CookieJar, to: &str) -> String {
     jar.header_for(&url(to)).map(|header| header.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
+/// The same, with the file as it is now.
+fn header_now(jar: &CookieJar, to: &str) -> String {
+    jar.file.iter().for_each(WatchedFile::is_due);
+    header(jar, to)
+}
+
 fn set(jar: &CookieJar, from: &str, cookies: &[&str]) {
     let mut headers = HeaderMap::new();
     for cookie in cookies {
@@ -61,23 +67,23 @@ fn debug_shows_no_values() {
 }
 
 #[test]
-fn a_file_that_changes_is_read_before_the_next_use() {
+fn a_file_that_changes_is_read_again() {
     let World { path, jar, .. } =
         &world("h.example\tFALSE\t/\tFALSE\t0\ts\t1\nh.example\tFALSE\t/\tFALSE\t0\tgone\t1\n");
     let to = "http://h.example/";
-    assert_eq!(header(jar, to), "s=1; gone=1");
+    assert_eq!(header_now(jar, to), "s=1; gone=1");
     std::fs::write(path, "h.example\tFALSE\t/\tFALSE\t0\ts\t2\n").unwrap();
-    assert_eq!(header(jar, to), "s=2");
+    assert_eq!(header_now(jar, to), "s=2");
     // What cannot be used leaves the old cookies.
     for nonsense in ["", "<html>", "# comment\n"] {
         std::fs::write(path, nonsense).unwrap();
-        assert_eq!(header(jar, to), "s=2", "{nonsense:?}");
+        assert_eq!(header_now(jar, to), "s=2", "{nonsense:?}");
     }
     std::fs::remove_file(path).unwrap();
     jar.read_again();
-    assert_eq!(header(jar, to), "s=2");
+    assert_eq!(header_now(jar, to), "s=2");
     std::fs::write(path, "h.example\tFALSE\t/\tFALSE\t0\ts\t3\n").unwrap();
-    assert_eq!(header(jar, to), "s=3");
+    assert_eq!(header_now(jar, to), "s=3");
 }
 
 #[test]
@@ -91,16 +97,49 @@ fn what_a_server_sets_is_used_until_the_file_is_newer() {
     assert_eq!(jar.of_file(Some(&url(to))).unwrap().deleted, ["s"]);
     assert!(!std::fs::read_to_string(path).unwrap().contains("rotated"), "the file is ours to read only");
     std::fs::write(path, "h.example\tFALSE\t/\tFALSE\t0\ts\tnew\n").unwrap();
-    assert_eq!(header(jar, to), "s=new; beside=1");
+    assert_eq!(header_now(jar, to), "s=new; beside=1");
     set(jar, to, &["beside=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]);
     assert_eq!(header(jar, to), "s=new");
 }
 
 #[test]
+fn what_a_server_has_rotated_stays_until_the_file_says_something_else() {
+    let line = |name: &str, value: &str| format!("h.example\tFALSE\t/\tFALSE\t0\t{name}\t{value}\n");
+    let World { path, jar, .. } = &world(&(line("s", "1") + &line("t", "1")));
+    let to = "https://h.example/";
+    set(jar, to, &["s=rotated; Path=/", "t=; Max-Age=0; Path=/"]);
+    jar.read_again();
+    assert_eq!(header(jar, to), "s=rotated");
+    // The same file, written once more.
+    std::fs::write(path, line("s", "1") + &line("t", "1")).unwrap();
+    assert_eq!(header_now(jar, to), "s=rotated");
+    // Another cookie of it is new.
+    std::fs::write(path, line("s", "1") + &line("t", "2")).unwrap();
+    assert_eq!(header_now(jar, to), "s=rotated; t=2");
+    std::fs::write(path, line("s", "2")).unwrap();
+    assert_eq!(header_now(jar, to), "s=2");
+}
+
+#[test]
 fn a_server_without_tls_does_not_replace_what_needs_it() {
-    let jar = world("h.example\tFALSE\t/\tTRUE\t0\ts\t1\n").jar;
-    set(&jar, "http://h.example/", &["s=evil; Path=/"]);
-    assert_eq!(header(&jar, "https://h.example/"), "s=1");
+    let shared = world(".h.example\tTRUE\t/course\tTRUE\t0\ts\t1\n").jar;
+    let job = shared.for_job();
+    let (plain, from) = ("http://media.h.example/course/1", "https://media.h.example/course/1");
+    let evil =
+        ["s=evil; Path=/course; Domain=h.example", "s=evil; Path=/course", "s=evil; Path=/course/1; Domain=h.example"];
+    for jar in [&shared, &job] {
+        set(jar, plain, &evil);
+        assert_eq!(header(jar, from), "s=1");
+    }
+    set(&job, plain, &["s=elsewhere; Path=/courses", "other=1; Path=/"]);
+    assert_eq!(header(&job, from), "s=1; other=1");
+    assert_eq!(header(&job, "https://media.h.example/courses"), "s=elsewhere; other=1");
+    // Nor what only the job has, nor from below.
+    set(&job, from, &["own=1; Secure; Path=/"]);
+    set(&job, "http://media.h.example/", &["own=evil; Domain=h.example"]);
+    assert_eq!(header(&job, from), "s=1; other=1; own=1");
+    set(&job, from, &evil[..1]);
+    assert_eq!(header(&shared, from), "s=evil", "with TLS it may");
 }
 
 #[test]
@@ -114,6 +153,11 @@ fn jobs_share_the_login_and_nothing_else() {
     assert_eq!(header(&one, media), "policy=of-one; session=2");
     assert_eq!(header(&other, media), "policy=of-other; session=2");
     assert_eq!(header(&shared, media), "session=2");
+    // What the enrollment service has set for all is no cookie of the file either.
+    set(&shared, media, &["region=any"]);
+    set(&one, media, &["region=of-one"]);
+    assert_eq!(header(&one, media), "policy=of-one; region=of-one; session=2");
+    assert_eq!(header(&other, media), "policy=of-other; session=2; region=any");
 }
 
 #[test]
