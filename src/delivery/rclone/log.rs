@@ -75,7 +75,14 @@ struct Line {
 /// The errors of a run.
 #[derive(Debug, Default)]
 pub struct Said {
-    errors: VecDeque<String>,
+    errors: VecDeque<Error>,
+}
+
+#[derive(Debug)]
+struct Error {
+    /// The path of the file that it is about; empty when it is about none.
+    object: String,
+    message: String,
 }
 
 impl Stats {
@@ -92,18 +99,17 @@ impl Said {
         let text = String::from_utf8_lossy(line);
         match serde_json::from_str::<Line>(&text) {
             Ok(Line { stats: Some(stats), .. }) => return Some(stats),
-            Ok(line) if line.level == "error" || line.level == "fatal" => {
-                let object = line.object.filter(|object| !object.is_empty()).map(|object| object + ": ");
-                self.keep(object.unwrap_or_default() + &line.msg);
+            Ok(line) if is_error(&line) => {
+                self.keep(Error { object: line.object.unwrap_or_default(), message: line.msg });
             }
             Ok(_) => {}
-            // What ends it is said as plain text.
-            Err(_) => self.keep(without_date(&text).to_owned()),
+            // What ends it is said as plain text by rclone 1.60.
+            Err(_) => self.keep(Error { object: String::new(), message: without_date(&text).to_owned() }),
         }
         None
     }
 
-    fn keep(&mut self, error: String) {
+    fn keep(&mut self, error: Error) {
         if self.errors.len() == KEPT {
             self.errors.pop_front();
         }
@@ -112,10 +118,21 @@ impl Said {
 
     /// All that was kept.
     pub fn errors(&self) -> String {
-        self.errors.iter().fold(String::new(), |mut all, error| {
-            let _ = writeln!(all, "{error}");
+        self.errors.iter().fold(String::new(), |mut all, Error { object, message }| {
+            let colon = if object.is_empty() { "" } else { ": " };
+            let _ = writeln!(all, "{object}{colon}{message}");
             all
         })
+    }
+
+    /// The same without anything that somebody has named: courses and their files may be called
+    /// whatever they like.
+    fn reasons(&self, target: &str) -> String {
+        let messages: Vec<&str> = self.errors.iter().map(|error| error.message.as_str()).collect();
+        let said = replace_urls(&messages.join("\n"), |_| String::new());
+        let objects = self.errors.iter().map(|error| error.object.as_str());
+        let names = std::iter::once(target).chain(objects).filter(|name| !name.is_empty());
+        names.fold(said, |said, name| said.replace(name, ""))
     }
 
     /// The last error, fit for a log: on one line, addresses without credentials, cut.
@@ -131,8 +148,7 @@ impl Said {
     /// What became of the delivery. Documented exit statuses: 1 not further told, 2 usage, 3 and 4 what is
     /// needed is not there, 5 temporary, 6 less serious, 7 fatal, 8 and 10 a limit that was set.
     pub fn kind(&self, code: Option<i32>, target: &str) -> FailureKind {
-        // A course may be called whatever it likes.
-        let said = replace_urls(&self.errors(), |_| String::new()).replace(target, "");
+        let said = self.reasons(target);
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
         let ends = |word: &&str| said.lines().any(|line| line.trim_end().ends_with(word));
         match code {
@@ -142,6 +158,13 @@ impl Said {
             _ => FailureKind::DeliveryFailed,
         }
     }
+}
+
+/// The levels of errors are called otherwise by newer versions (`critical`), and their last words may
+/// come as a notice.
+fn is_error(line: &Line) -> bool {
+    let is_news = ["debug", "info", "notice", "warning", "warn"].contains(&line.level.as_str());
+    !is_news || line.msg.starts_with("Failed to ")
 }
 
 /// `2026/11/28 02:36:14 Failed to copy: …` from the third word on.
@@ -224,5 +247,33 @@ mod tests {
             assert_eq!(kind(code, "x"), expected, "{code}");
         }
         assert_eq!(said(&[]).kind(None, ""), DeliveryFailed);
+    }
+
+    #[test]
+    fn the_name_of_a_file_is_no_reason() {
+        for name in ["01 A/Fixing AccessDenied errors.mp4", "no space left on device", "Forbidden"] {
+            let line = serde_json::json!({"level": "error", "object": name, "msg": "Failed to copy: EOF"});
+            let last = format!("Failed to copy: open /staging/{name}: EOF");
+            let said = said(&[&line.to_string(), &last]);
+            assert_eq!(said.kind(Some(1), "r:x"), FailureKind::DeliveryFailed, "{name}");
+            assert!(said.shown().starts_with(&format!("{name}: Failed to copy: EOF")), "{}", said.shown());
+        }
+        let refused =
+            said(&[r#"{"level":"error","object":"AccessDenied.mp4","msg":"AccessDenied.mp4: AccessDenied: x"}"#]);
+        assert_eq!(refused.kind(Some(1), "r:x"), FailureKind::DeliveryRefused);
+    }
+
+    #[test]
+    fn the_last_words_of_newer_versions_are_heard() {
+        for level in ["critical", "fatal", "error", "notice", "alert"] {
+            let line = format!(
+                r#"{{"time":"2026-11-28T02:36:14Z","level":"{level}","msg":"Failed to lsf with 2 errors: last error was: AccessDenied: x","source":"slog/logger.go:256"}}"#
+            );
+            assert_eq!(said(&[&line]).kind(Some(1), "r:x"), FailureKind::DeliveryRefused, "{level}");
+        }
+        for level in ["debug", "info", "notice", "warning"] {
+            let line = format!(r#"{{"level":"{level}","msg":"AccessDenied: trying the next region"}}"#);
+            assert_eq!(said(&[&line]).shown(), "it said nothing", "{level}");
+        }
     }
 }
