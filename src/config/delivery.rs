@@ -1,9 +1,55 @@
 //! The settings of where finished courses go.
 
+use std::collections::BTreeMap;
+
+use secrecy::SecretString;
+
 use super::source::Source;
 use super::{DeliveryKind, DeliverySettings, RcloneSettings, seconds};
 
-pub(super) fn read(s: &mut Source) -> DeliverySettings {
+/// What rclone sees of the environment: its own variables, and those that its remotes log in with.
+const PASSED_ON: [&str; 3] = ["RCLONE_", "AWS_", "AZURE_"];
+/// The same, by their whole names.
+const PASSED_ON_EACH: [&str; 11] = [
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "XDG_CONFIG_HOME",
+    "XDG_CACHE_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+/// Not passed on: how rclone logs is decided by us, and with a certificate bundle the S3 remotes of
+/// rclone 1.60 do not start.
+const KEPT_BACK: [&str; 9] = [
+    "RCLONE_LOG_",
+    "RCLONE_QUIET",
+    "RCLONE_VERBOSE",
+    "RCLONE_PROGRESS",
+    "RCLONE_STATS",
+    "RCLONE_USE_JSON_LOG",
+    "RCLONE_SYSLOG",
+    "RCLONE_INTERACTIVE",
+    "AWS_CA_BUNDLE",
+];
+
+/// The part of an environment that rclone gets.
+pub(super) fn rclone_environment(environment: &BTreeMap<String, String>) -> Vec<(String, SecretString)> {
+    let passed_on = environment.iter().filter(|(name, _)| is_passed_on(name));
+    passed_on.map(|(name, value)| (name.clone(), SecretString::from(value.as_str()))).collect()
+}
+
+fn is_passed_on(name: &str) -> bool {
+    let begins = |with: &&str| name.starts_with(with);
+    let is_of_remotes = PASSED_ON.iter().any(begins) && !KEPT_BACK.iter().any(begins);
+    is_of_remotes || PASSED_ON_EACH.contains(&name)
+}
+
+pub(super) fn read(s: &mut Source, rclone_environment: Vec<(String, SecretString)>) -> DeliverySettings {
     let kinds = [("auto", None), ("folder", Some(DeliveryKind::Folder)), ("rclone", Some(DeliveryKind::Rclone))];
     let kind = s.choice(
         "delivery.kind",
@@ -38,6 +84,7 @@ pub(super) fn read(s: &mut Source) -> DeliverySettings {
                 1..=86_400,
                 "Standstill of an upload after which rclone has failed.",
             )),
+            environment: rclone_environment,
         },
     }
 }
@@ -68,7 +115,31 @@ fn names_a_remote(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::names_a_remote;
+    use super::{is_passed_on, names_a_remote};
+
+    #[test]
+    fn rclone_sees_its_own_variables_and_no_secret_of_ours() {
+        for name in [
+            "RCLONE_TRANSFERS",
+            "RCLONE_CONFIG_GDRIVE_TYPE",
+            "HTTPS_PROXY",
+            "AWS_SECRET_ACCESS_KEY",
+            "AZURE_CLIENT_ID",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+        ] {
+            assert!(is_passed_on(name), "{name}");
+        }
+        for name in [
+            "API_SECRET_KEY",
+            "HAULD_REDIS_URL",
+            "DB_PASSWORD",
+            "RCLONE_LOG_FILE",
+            "RCLONE_STATS_ONE_LINE",
+            "AWS_CA_BUNDLE",
+        ] {
+            assert!(!is_passed_on(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_remote_is_a_name_and_a_path() {

@@ -77,6 +77,7 @@ impl Config {
             }
         };
         let redis_from_field = redis_url_from_field(&environment);
+        let rclone_environment = delivery::rclone_environment(&environment);
         let mut source = Source::new(flags, environment, table, file_name);
         let s = &mut source;
         let mut config = Config {
@@ -195,7 +196,7 @@ impl Config {
                     "Whether jobs of one course at one time, of all instances with this directory, download it once.",
                 ),
             },
-            delivery: delivery::read(s),
+            delivery: delivery::read(s, rclone_environment),
             report: report::read(s),
             hook: hook::read(s),
             admin: AdminSettings {

@@ -304,6 +304,8 @@ pub struct RcloneSettings {
     pub program: PathBuf,
     /// Standstill after which rclone has failed.
     pub stall: Duration,
+    /// The variables of our environment that rclone gets.
+    pub environment: Vec<(String, SecretString)>,
 }
 
 /// The backend.

@@ -221,12 +221,12 @@ async fn a_server_that_does_not_answer_is_given_up() {
     let (world, remotes) = (World::new(), Remotes::with_s3_on(proxy.port()));
     let s3 = Remotes::with_s3_on(target);
     let _s3 = s3.start_s3();
-    let builder = remotes.deliver_to("s3:courses", world.daemon()).set("delivery.rclone_stall_seconds", 2);
+    let builder = remotes.deliver_to("s3:courses", world.daemon()).set("delivery.rclone_stall_seconds", 5);
     let daemon = builder.set("queue.max_attempts", 100).start().await;
     proxy.freeze();
     world.publish(1571, &small());
     world.push(1571);
-    daemon.wait_for_log(&["attempt 1 of 100 failed", "rclone lsf has stood still for 2 s"]).await;
+    daemon.wait_for_log(&["attempt 1 of 100 failed", "rclone lsf has stood still for 5 s"]).await;
     proxy.resume();
     world.redis.wait_for_task(1571, "completed").await;
     assert_delivered(&s3, "s3:courses", &folder(1571), &small());
@@ -289,4 +289,27 @@ async fn what_cannot_work_is_said_at_the_start_and_by_the_check() {
     assert!(line.starts_with("ok") && line.contains("rclone v"), "{line}");
     assert!(line.ends_with("directory:new is not there yet: the first delivery makes it"), "{line}");
     assert_eq!(std::fs::read_dir(remotes.directory()).unwrap().count(), 0, "a look writes nothing");
+}
+
+/// What the unit gives the daemon, and every command reads.
+#[tokio::test]
+async fn a_remote_of_the_environment_file_is_known_to_the_daemon_and_the_check() {
+    let (world, remotes) = (World::new(), Remotes::new());
+    let _s3 = remotes.start_s3();
+    let variables = format!(
+        "RCLONE_CONFIG_FROMENV_TYPE=s3\nRCLONE_CONFIG_FROMENV_PROVIDER=Other\nRCLONE_CONFIG_FROMENV_ENV_AUTH=true\n\
+         RCLONE_CONFIG_FROMENV_FORCE_PATH_STYLE=true\nRCLONE_CONFIG_FROMENV_ENDPOINT={}\n\
+         AWS_ACCESS_KEY_ID=S3RVER\nAWS_SECRET_ACCESS_KEY={SECRET_KEY}\nAWS_EC2_METADATA_DISABLED=true\n\
+         AWS_CA_BUNDLE=/nonexistent\n",
+        remotes.s3_endpoint()
+    );
+    let daemon = remotes.deliver_to("fromenv:courses", world.daemon()).environment_file(&variables).start().await;
+    let output = check(&daemon);
+    let line = delivery_line(&output);
+    assert!(line.starts_with("ok") && line.ends_with("fromenv:courses can be listed"), "{line}");
+    world.publish(1595, &small());
+    world.push(1595);
+    world.redis.wait_for_task(1595, "completed").await;
+    assert_delivered(&remotes, "s3:courses", &folder(1595), &small());
+    assert!(!daemon.log_text().contains(SECRET_KEY) && !String::from_utf8_lossy(&output.stdout).contains(SECRET_KEY));
 }

@@ -27,9 +27,10 @@ impl Remotes {
         let directory = remotes.directory();
         std::fs::create_dir_all(&directory).expect("the directory of a remote");
         let config = format!(
-            "[s3]\ntype = s3\nprovider = Other\nforce_path_style = true\nendpoint = http://127.0.0.1:{s3_port}\n\
+            "[s3]\ntype = s3\nprovider = Other\nforce_path_style = true\nendpoint = {}\n\
              access_key_id = S3RVER\nsecret_access_key = {SECRET_KEY}\n\n\
              [directory]\ntype = alias\nremote = {}\n",
+            remotes.s3_endpoint(),
             directory.display()
         );
         std::fs::write(remotes.config(), config).expect("rclone's configuration");
@@ -53,6 +54,11 @@ impl Remotes {
             std::net::TcpStream::connect(("127.0.0.1", self.s3_port)).ok()
         });
         server
+    }
+
+    /// Where the S3 server listens.
+    pub fn s3_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.s3_port)
     }
 
     /// Of rclone.

@@ -1,10 +1,12 @@
 //! rclone as a child process: what it sees, how long it may stand still, what its end means.
 
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,31 +19,6 @@ use crate::failure::{Failure, FailureKind, Result};
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// A line for each event, and the numbers every second: this is how its progress is read.
 const LOGGING: [&str; 7] = ["--use-json-log", "--log-level", "NOTICE", "--stats", "1s", "--stats-log-level", "NOTICE"];
-/// What rclone sees of our environment beside its own `RCLONE_…`.
-const PASSED_ON: [&str; 10] = [
-    "XDG_CONFIG_HOME",
-    "XDG_CACHE_HOME",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-];
-/// Not passed on: how rclone logs is decided here.
-const OURS: [&str; 8] = [
-    "RCLONE_LOG_",
-    "RCLONE_QUIET",
-    "RCLONE_VERBOSE",
-    "RCLONE_PROGRESS",
-    "RCLONE_STATS",
-    "RCLONE_USE_JSON_LOG",
-    "RCLONE_SYSLOG",
-    "RCLONE_INTERACTIVE",
-];
-
 /// The program with what it always gets.
 #[derive(Debug)]
 pub struct Rclone {
@@ -62,9 +39,11 @@ pub struct Answer {
 
 impl Rclone {
     pub fn new(settings: &RcloneSettings) -> Rclone {
-        let mut environment: Vec<_> = std::env::vars_os().filter(|(name, _)| is_passed_on(name)).collect();
+        let passed_on = settings.environment.iter();
+        let mut environment: Vec<(OsString, OsString)> =
+            passed_on.map(|(name, value)| (name.into(), value.expose_secret().into())).collect();
         // An attempt that failed comes again with a pause; two more at once only hold the slot.
-        if std::env::var_os("RCLONE_RETRIES").is_none() {
+        if !settings.environment.iter().any(|(name, _)| name == "RCLONE_RETRIES") {
             environment.push(("RCLONE_RETRIES".into(), "1".into()));
         }
         if let Some(config) = &settings.config {
@@ -76,12 +55,9 @@ impl Rclone {
     /// `rclone v1.60.1`
     ///
     /// # Errors
-    /// `delivery_refused` when there is no such program.
+    /// `delivery_refused` when there is no such program or it may not be run, else as [`Rclone::run`].
     pub async fn version(&self, cancel: &CancellationToken) -> Result<String> {
-        let answer = self.run(["version"], cancel, |_| {}).await.map_err(|mut failure| {
-            failure.kind = FailureKind::DeliveryRefused;
-            failure
-        })?;
+        let answer = self.run_to_end(["version"], cancel, |_| {}, FailureKind::DeliveryRefused).await?;
         let answer = answer.expect(&[0], "")?;
         Ok(answer.stdout.lines().next().unwrap_or("rclone").to_owned())
     }
@@ -94,7 +70,19 @@ impl Rclone {
         &self,
         arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
         cancel: &CancellationToken,
+        tell: impl FnMut(&Stats),
+    ) -> Result<Answer> {
+        // In the middle of an upgrade it may be away for a moment.
+        self.run_to_end(arguments, cancel, tell, FailureKind::DeliveryFailed).await
+    }
+
+    /// `missing` is the kind of failure when there is no program that could be run.
+    async fn run_to_end(
+        &self,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+        cancel: &CancellationToken,
         mut tell: impl FnMut(&Stats),
+        missing: FailureKind,
     ) -> Result<Answer> {
         let mut arguments: Vec<OsString> = arguments.into_iter().map(|argument| argument.as_ref().to_owned()).collect();
         let command = arguments.first().map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
@@ -136,6 +124,11 @@ impl Rclone {
             Err(error) => {
                 let kind = match error {
                     ChildError::Cancelled { .. } => FailureKind::Interrupted,
+                    ChildError::NotStarted { ref error, .. }
+                        if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
+                    {
+                        missing
+                    }
                     _ => FailureKind::DeliveryFailed,
                 };
                 Err(Failure::new(kind, error.to_string()))
@@ -193,23 +186,37 @@ fn lock(moved: &Mutex<Instant>) -> std::sync::MutexGuard<'_, Instant> {
     moved.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-fn is_passed_on(name: &OsStr) -> bool {
-    let Some(name) = name.to_str() else { return false };
-    let of_rclone = name.starts_with("RCLONE_") && !OURS.iter().any(|ours| name.starts_with(ours));
-    of_rclone || PASSED_ON.contains(&name)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
-    #[test]
-    fn rclone_sees_its_own_variables_and_no_secret_of_ours() {
-        for name in ["RCLONE_TRANSFERS", "RCLONE_CONFIG_GDRIVE_TYPE", "RCLONE_BWLIMIT", "HTTPS_PROXY"] {
-            assert!(is_passed_on(name.as_ref()), "{name}");
-        }
-        for name in ["API_SECRET_KEY", "HAULD_REDIS_URL", "DB_PASSWORD", "RCLONE_LOG_FILE", "RCLONE_STATS_ONE_LINE"] {
-            assert!(!is_passed_on(name.as_ref()), "{name}");
+    #[tokio::test]
+    async fn only_a_program_that_cannot_be_run_at_all_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = |name: &str, text: &str, mode: u32| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        for (path, expected) in [
+            (folder.path().join("missing"), FailureKind::DeliveryRefused),
+            (program("plain", "#!/bin/sh\n", 0o644), FailureKind::DeliveryRefused),
+            (program("slow", "#!/bin/sh\nexec sleep 600\n", 0o755), FailureKind::DeliveryFailed),
+            (program("ill", "#!/bin/sh\nexit 1\n", 0o755), FailureKind::DeliveryFailed),
+        ] {
+            let settings = RcloneSettings {
+                remote: "r:".into(),
+                config: None,
+                program: path.clone(),
+                stall: Duration::from_secs(1),
+                environment: Vec::new(),
+            };
+            let failed = Rclone::new(&settings).version(&CancellationToken::new()).await.unwrap_err();
+            assert_eq!(failed.kind, expected, "{}: {failed}", path.display());
         }
     }
 }

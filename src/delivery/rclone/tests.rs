@@ -43,6 +43,7 @@ impl World {
             config: Some(config),
             program: "rclone".into(),
             stall: Duration::from_secs(60),
+            environment: Vec::new(),
         });
         World { folder, delivery }
     }
@@ -93,6 +94,7 @@ fn a_name_stays_below_the_remote() {
         config: None,
         program: "rclone".into(),
         stall: Duration::from_secs(60),
+        environment: Vec::new(),
     };
     for (remote, expected) in [("r:", "r:-x: y"), ("r:a", "r:a/-x: y"), ("r:a/", "r:a/-x: y"), ("r:/", "r:/-x: y")] {
         assert_eq!(RcloneDelivery::new(&settings(remote)).path_of("-x: y"), expected);
