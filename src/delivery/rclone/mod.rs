@@ -47,13 +47,6 @@ pub struct RcloneDelivery {
     naming: Arc<Mutex<()>>,
 }
 
-/// What a look at a name found.
-enum Owner {
-    Nobody,
-    Us,
-    Others,
-}
-
 impl RcloneDelivery {
     /// Delivers to `settings.remote`.
     pub fn new(settings: &RcloneSettings) -> RcloneDelivery {
@@ -144,30 +137,22 @@ impl RcloneDelivery {
     async fn choose_name(&self, claim: &Claim<'_>, own: String) -> Result<String> {
         let _one_at_a_time = self.naming.lock().await;
         let target = self.path_of(claim.folder);
-        match self.owner(&target, claim).await.at(|| &target)? {
-            Owner::Us => return Ok(claim.folder.to_owned()),
-            Owner::Others => return Ok(own),
-            Owner::Nobody => {}
+        let mut found = self.list(&target, claim.cancel).await.at(|| &target)?;
+        if !found.is_empty() && !found.contains(&claim.name) {
+            return Ok(own);
         }
-        self.put_claim(claim).await.at(|| &target)?;
-        let found = self.list(&target, claim.cancel).await.at(|| &target)?;
+        if found.is_empty() {
+            self.put_claim(claim).await.at(|| &target)?;
+            found = self.list(&target, claim.cancel).await.at(|| &target)?;
+        }
         if found == [claim.name.as_str()] {
             return Ok(claim.folder.to_owned());
         }
-        // Somebody came at the same moment, or the remote does not show what was just put there. Both
+        // Somebody came at the same moment, or the remote does not show what was just put there; or an
+        // earlier call died before it gave the name up, and who owns it has even finished since. All
         // leave the name alone rather than that courses are mixed.
         self.give_up_claim(claim).await.at(|| &target)?;
         Ok(own)
-    }
-
-    async fn owner(&self, target: &str, claim: &Claim<'_>) -> Result<Owner> {
-        let found = self.list(target, claim.cancel).await?;
-        let is_claim = |name: &&String| name.starts_with(".hauld-task-");
-        Ok(match found.iter().filter(is_claim).collect::<Vec<_>>()[..] {
-            _ if found.is_empty() => Owner::Nobody,
-            [only] if *only == claim.name => Owner::Us,
-            _ => Owner::Others,
-        })
     }
 
     /// The names in a directory of the remote; none where there is no such directory.

@@ -20,6 +20,10 @@ fn task(id: u64) -> TaskId {
     TaskId::new(id).unwrap()
 }
 
+fn plan(checked: bool) -> RclonePlan {
+    RclonePlan { remote: "out:courses".into(), folder_name: COURSE.into(), source: COURSE.into(), checked }
+}
+
 fn tree_of(directory: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(directory).into_iter().flatten().map(Result::unwrap) {
@@ -138,6 +142,21 @@ async fn what_others_have_put_there_is_left_alone() {
     }
 }
 
+/// Both found nothing and put their claims; ours came second, and died before it was given up.
+#[tokio::test]
+async fn a_claim_of_ours_beside_what_others_have_put_there_is_given_up() {
+    for theirs in ["01 Start/001 Welcome.mp4", ".hauld-task-9"] {
+        let world = World::new();
+        world.put(COURSE, theirs, "theirs");
+        world.put(COURSE, ".hauld-task-7", "");
+        let own = format!("{COURSE} (Task 7)");
+        let truth = world.download(7, "film");
+        assert_eq!(world.deliver(7).await.unwrap(), own);
+        assert_eq!(tree_of(&world.out(&own)), truth);
+        assert_eq!(tree_of(&world.out(COURSE)), BTreeMap::from([(theirs.to_owned(), "theirs".to_owned())]));
+    }
+}
+
 #[tokio::test]
 async fn tasks_of_one_course_all_arrive() {
     let world = World::new();
@@ -176,14 +195,8 @@ async fn instances_that_come_at_one_moment_never_share_a_name() {
 
 #[tokio::test]
 async fn a_crash_at_any_point_is_gone_on_from() {
-    let plan = |checked| RclonePlan {
-        remote: "out:courses".into(),
-        folder_name: COURSE.into(),
-        source: COURSE.into(),
-        checked,
-    };
-    // The name is taken, with and without a part of the course, and maybe the plan is noted.
-    for (half, noted) in [(false, false), (true, false), (true, true)] {
+    // The name is taken; then the plan is noted; then a part of the course is there.
+    for (half, noted) in [(false, false), (false, true), (true, true)] {
         let world = World::new();
         let truth = world.download(7, "film");
         world.put(COURSE, ".hauld-task-7", "");
@@ -217,6 +230,7 @@ async fn a_crash_at_any_point_is_gone_on_from() {
 async fn a_file_of_the_same_size_and_another_content_is_mended() {
     let world = World::new();
     let truth = world.download(7, "film");
+    receipt::store(&plan(false), &world.sandbox(7)).unwrap();
     world.put(COURSE, ".hauld-task-7", "");
     world.put(COURSE, "01 Start/001 Welcome.mp4", "fi?m");
     assert_eq!(world.deliver(7).await.unwrap(), COURSE);
