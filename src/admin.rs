@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::{Failure, Result};
@@ -36,7 +36,7 @@ pub struct Admin {
     logins: Arc<Logins>,
     staging: PathBuf,
     ping: Ping,
-    started: CancellationToken,
+    hindered: watch::Receiver<Option<String>>,
     draining: CancellationToken,
     /// One look at the disk at a time: a hanging mount takes one thread, not one for each probe.
     disk: Arc<Semaphore>,
@@ -54,17 +54,17 @@ pub fn redis_ping(connection: Commands) -> Ping {
 }
 
 impl Admin {
-    /// `staging` is `staging.directory`; `started` is cancelled when the instance takes jobs, and
-    /// `draining` when it stops taking them.
+    /// `staging` is `staging.directory`; `hindered` says why the instance does not take jobs yet,
+    /// and `draining` is cancelled when it stops taking them.
     pub fn new(
         metrics: Arc<Metrics>,
         logins: Arc<Logins>,
         staging: PathBuf,
         ping: Ping,
-        started: CancellationToken,
+        hindered: watch::Receiver<Option<String>>,
         draining: CancellationToken,
     ) -> Arc<Admin> {
-        Arc::new(Admin { metrics, logins, staging, ping, started, draining, disk: Arc::new(Semaphore::new(1)) })
+        Arc::new(Admin { metrics, logins, staging, ping, hindered, draining, disk: Arc::new(Semaphore::new(1)) })
     }
 
     /// The three routes.
@@ -107,10 +107,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         true => Err("the instance is stopping".to_owned()),
         false => Ok(()),
     };
-    let started = match admin.started.is_cancelled() {
-        true => Ok(()),
-        false => Err("the instance is still starting".to_owned()),
-    };
+    let started = admin.hindered.borrow().clone().map_or(Ok(()), Err);
     let checks = [("started", started), ("redis", redis), ("staging", staging), ("draining", draining)];
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let shown = |check: &Result<(), String>| match check {
@@ -162,9 +159,8 @@ mod tests {
     use crate::report::test_redis::RedisServer;
 
     async fn start(staging: &Path, ping: Ping) -> (String, CancellationToken) {
-        let (started, draining) = (CancellationToken::new(), CancellationToken::new());
-        started.cancel();
-        let admin = Admin::new(Metrics::new(), Arc::default(), staging.to_owned(), ping, started, draining.clone());
+        let (draining, hindered) = (CancellationToken::new(), watch::channel(None).1);
+        let admin = Admin::new(Metrics::new(), Arc::default(), staging.to_owned(), ping, hindered, draining.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(crate::serve::serve(listener, Admin::router(admin), CancellationToken::new()));

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{Admin, redis_ping};
 use crate::config::{Config, DeliveryKind, HookSettings};
-use crate::delivery::Delivery;
+use crate::delivery::{self, Delivery};
 use crate::enroll::EnrollmentClient;
-use crate::failure::{Failure, FailureKind, JobPolicy, Result};
+use crate::failure::{Failure, FailureKind, Result};
 use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
@@ -37,9 +38,6 @@ use crate::worker::{self, Pipeline};
 /// How long to wait between two tries to reach Redis at start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
-/// How long the start waits for rclone's remote.
-const REMOTE_LIMIT: Duration = Duration::from_secs(15);
-
 /// How long orders that the hook has accepted may go on after the stop.
 const HOOK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -54,7 +52,8 @@ pub async fn run(config: Config) -> Result<()> {
     let metrics = Metrics::new();
     let stop = CancellationToken::new();
     let stop_now = CancellationToken::new();
-    let started = CancellationToken::new();
+    // Why no jobs are taken yet.
+    let (hindrance, hindered) = watch::channel(Some("the instance is still starting".to_owned()));
     // The admin port answers until everything else has stopped.
     let end = CancellationToken::new();
     let signals = listen_for_signals(stop.clone(), stop_now.clone())?;
@@ -73,7 +72,7 @@ pub async fn run(config: Config) -> Result<()> {
                 logins.clone(),
                 config.staging.directory.clone(),
                 ping,
-                started.clone(),
+                hindered.clone(),
                 stop.clone(),
             );
             Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
@@ -88,6 +87,7 @@ pub async fn run(config: Config) -> Result<()> {
     let store: Arc<dyn TaskStore> = store::open(&config)?;
     let greeting = tokio::spawn(store::greet(store.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), logins.resolver.clone(), &metrics).await?);
+    let delivery = pipeline.delivery.clone();
 
     let hook = match config.hook.listen {
         Some(address) => Some(start_hook(&config, address, connection, store, &logins, &metrics, &stop).await?),
@@ -95,21 +95,14 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let reloads = reload_on_hangup(config.hook.clone(), hook.as_ref().map(|hook| hook.hook.clone()), logins)?;
 
-    started.cancel();
     let watchdog = notify_ready(&queue, &config);
-    tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
-        instance = queue.instance(),
-        redis = config.redis.shown(),
-        list = config.queue.list,
-        jobs = config.worker.jobs,
-        "ready: taking jobs"
-    );
+    // The hook takes orders whatever the destination says.
+    let look = take_when_deliverable(delivery, hindrance, &queue, &config);
     let notices = AbortOnDropHandle::new(tokio::spawn(pipeline.clone().tell_of_failures(stop.clone())));
-    let worked = worker::run(queue, &config.worker, pipeline, metrics, stop.clone(), stop_now).await;
+    let worked = worker::run(queue, &config.worker, pipeline, metrics, hindered, stop.clone(), stop_now).await;
 
     // A call that is cut off is made again by whoever comes first.
-    drop(notices);
+    drop((notices, look));
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     stop.cancel();
     if let Some(RunningHook { hook, orders, server, working }) = hook {
@@ -225,7 +218,6 @@ async fn build_pipeline(
         SharedDownloads::new(&config.staging.directory, format!("{} {container:?}", config.hls.quality))
     });
     let delivery = Delivery::new(&config.delivery);
-    greet_remote(&delivery).await?;
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
     let streams = StreamDownload { engine, remux, container: config.remux.container };
     let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login.clone())?);
@@ -252,19 +244,26 @@ async fn build_pipeline(
     })
 }
 
-/// Makes sure that courses can be delivered before any is downloaded. A remote that is only away now
-/// is no reason not to start.
-async fn greet_remote(delivery: &Delivery) -> Result<()> {
-    let Delivery::Rclone(delivery) = delivery else { return Ok(()) };
-    match tokio::time::timeout(REMOTE_LIMIT, delivery.examine()).await {
-        Ok(Ok(state)) => tracing::info!(state, "rclone found"),
-        Ok(Err(failure)) if failure.kind.job_policy() == JobPolicy::GiveUp => {
-            return Err(failure.at("delivery.kind is rclone"));
-        }
-        Ok(Err(failure)) => tracing::warn!(kind = failure.kind.name(), "courses cannot be delivered now: {failure}"),
-        Err(_) => tracing::warn!("the remote has not answered within {} s", REMOTE_LIMIT.as_secs()),
-    }
-    Ok(())
+/// Lets jobs be taken as soon as their courses can be delivered.
+fn take_when_deliverable(
+    delivery: Delivery,
+    hindrance: watch::Sender<Option<String>>,
+    queue: &Queue,
+    config: &Config,
+) -> AbortOnDropHandle<()> {
+    let (queue, redis, jobs) = (queue.clone(), config.redis.shown(), config.worker.jobs);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        delivery::greet(&delivery, &hindrance).await;
+        hindrance.send_replace(None);
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            instance = queue.instance(),
+            redis,
+            list = queue.settings().list,
+            jobs,
+            "ready: taking jobs"
+        );
+    }))
 }
 
 /// Registers with Redis, however long it is away. `None` when told to stop before that.

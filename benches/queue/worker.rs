@@ -10,6 +10,7 @@ use hauld::job::Outcome;
 use hauld::metrics::Metrics;
 use hauld::queue::{Leased, Queue};
 use hauld::worker::{self, JobRunner};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::ready::Clock;
@@ -67,7 +68,8 @@ pub fn run(url: &str, jobs: usize, count: usize) {
         let runner = Arc::new(Nothing { count, state: Mutex::default(), stop: stop.clone() });
         println!("ready");
         let limit = Duration::from_secs(600);
-        let working = worker::run(queue, &config.worker, runner, metrics, stop, CancellationToken::new());
+        let working =
+            worker::run(queue, &config.worker, runner, metrics, watch::channel(None).1, stop, CancellationToken::new());
         tokio::time::timeout(limit, working).await.expect("within its time").expect("no panic");
     });
 }

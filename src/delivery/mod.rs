@@ -2,10 +2,12 @@
 //!
 //! * `folder`: into a directory: the steps of one delivery and what a crash between any two of them leaves
 //! * `rclone`: to a remote of rclone, the same
+//! * `greet`: the look at the destination when a daemon starts
 //! * `receipt`: what is noted in the sandbox meanwhile
 //! * `tree`: measuring, syncing and copying a directory tree
 
 mod folder;
+mod greet;
 mod rclone;
 mod receipt;
 #[cfg(test)]
@@ -30,6 +32,7 @@ use crate::progress::Progress;
 use crate::sandbox::Sandbox;
 
 pub use folder::FolderDelivery;
+pub use greet::greet;
 pub use rclone::RcloneDelivery;
 pub use receipt::Receipt;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -56,7 +56,7 @@ struct Pool {
     interrupt: CancellationToken,
 }
 
-/// Takes and runs jobs until `stop`; then waits up to `settings.drain` for those that run and
+/// Takes and runs jobs, from when `hindered` says `None` (it says why not until then) to `stop`; then waits up to `settings.drain` for those that run and
 /// hands back the rest, at once when `stop_now` comes. Returns when all is settled and this
 /// instance has left the queue.
 ///
@@ -68,6 +68,7 @@ pub async fn run(
     settings: &WorkerSettings,
     runner: Arc<dyn JobRunner>,
     metrics: Arc<Metrics>,
+    mut hindered: watch::Receiver<Option<String>>,
     stop: CancellationToken,
     stop_now: CancellationToken,
 ) -> Result<()> {
@@ -97,8 +98,13 @@ pub async fn run(
     let taker = tokio::spawn({
         let (taking, ended) =
             (take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()), broken.clone().drop_guard());
+        let no_more = no_more.clone();
         async move {
             let _ended = ended;
+            tokio::select! {
+                () = no_more.cancelled() => {}
+                _ = hindered.wait_for(Option::is_none) => {}
+            }
             taking.await;
         }
     });

@@ -1,6 +1,8 @@
 //! Delivery by rclone: real rclone, an S3 server and a directory.
 
 use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Output;
@@ -9,11 +11,12 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
 
-use crate::support::daemon::{Builder, tree};
+use crate::support::daemon::{Builder, HOOK_TOKEN, tree};
 use crate::support::remotes::{Remotes, SECRET_KEY};
-use crate::support::{Daemon, Proxy, Reply, Stream, hauld, media, port, wait};
-use crate::world::{World, complaints, folder, small};
+use crate::support::{Daemon, Proxy, Reply, Stream, hauld, http_client, media, port, wait};
+use crate::world::{LIST, World, complaints, course_url, folder, small};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const LECTURE: &str = "01 Start/001 Only.ts";
@@ -139,10 +142,34 @@ async fn what_the_server_answers_decides_whether_it_is_tried_again() {
     }
     assert!(!daemon.log_text().contains(SECRET_KEY));
     drop(daemon);
-    // Nobody starts into a remote that refuses.
+    // Nobody takes jobs into a remote that refuses.
     let refused = remotes.deliver_to("s3:courses", world.daemon()).launch();
-    assert_eq!(refused.wait_exit(LIMIT).await.code(), Some(1));
-    assert!(refused.log_text().contains("[delivery_refused]"), "{}", refused.log_text());
+    assert_eq!(refused.wait_for_log(&["no jobs are taken"]).await["kind"], "delivery_refused");
+}
+
+#[tokio::test]
+async fn a_remote_that_refuses_holds_up_jobs_and_no_orders() {
+    let (world, remotes) = (World::new(), Remotes::new());
+    world.publish(1591, &small());
+    let daemon = remotes.deliver_to("later:", world.daemon().hook()).launch();
+    let line = daemon.wait_for_log(&["no jobs are taken"]).await;
+    assert_eq!((line["level"].as_str(), line["kind"].as_str()), (Some("ERROR"), Some("delivery_refused")), "{line}");
+    let task = json!({"taskId": 1591, "email": "user@example.com", "courseUrl": course_url(1591)});
+    let order = json!({"orderId": 15, "tasks": [task]});
+    let orders = daemon.hook_url("/api/v1/orders");
+    let answer = http_client().post(&orders).bearer_auth(HOOK_TOKEN).json(&order).send().await.unwrap();
+    assert_eq!(answer.status(), 202);
+    let answer = http_client().get(format!("{orders}/15?wait=60")).bearer_auth(HOOK_TOKEN).send().await.unwrap();
+    assert_eq!(answer.json::<Value>().await.unwrap()["queued"], 1);
+    let (status, body) = daemon.admin("/readyz").unwrap();
+    assert!(status == 503 && body.contains("didn't find section in config file"), "{status} {body}");
+    assert_eq!(world.redis.list(LIST).len(), 1, "the job waits");
+
+    let mut config = OpenOptions::new().append(true).open(remotes.config()).unwrap();
+    write!(config, "\n[later]\ntype = alias\nremote = {}\n", remotes.directory().display()).unwrap();
+    world.redis.wait_for_task(1591, "completed").await;
+    assert_delivered(&remotes, "directory:", &folder(1591), &small());
+    assert!(daemon.is_ready());
 }
 
 #[tokio::test]
@@ -277,12 +304,13 @@ async fn what_cannot_work_is_said_at_the_start_and_by_the_check() {
         ("delivery.rclone_remote", "nowhere:", "didn't find section in config file"),
     ] {
         let daemon = builder().set(name, value).launch();
-        assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(1));
-        assert!(daemon.log_text().contains(reason), "{}", daemon.log_text());
+        daemon.wait_for_log(&["ERROR", "delivery_refused", reason]).await;
         let output = check(&daemon);
         assert_eq!(output.status.code(), Some(1));
         let line = delivery_line(&output);
         assert!(line.starts_with("FAIL") && line.contains(reason), "{line}");
+        daemon.sigterm();
+        assert_eq!(daemon.wait_exit(LIMIT).await.code(), Some(0), "it does not wait for the remote");
     }
     let daemon = builder().start().await;
     let line = delivery_line(&check(&daemon));

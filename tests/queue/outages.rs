@@ -7,6 +7,7 @@ use hauld::job::Outcome;
 use hauld::queue::Leased;
 use hauld::worker::{self, JobRunner};
 use redis::AsyncCommands;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::redis::RedisServer;
@@ -51,7 +52,18 @@ async fn the_pool_goes_on_by_itself_after_every_restart_of_the_server() {
             drain: Duration::from_secs(10),
             job_timeout: Duration::from_secs(600),
         };
-        async move { worker::run(queue, &settings, Arc::new(Finish), metrics, stop, CancellationToken::new()).await }
+        async move {
+            worker::run(
+                queue,
+                &settings,
+                Arc::new(Finish),
+                metrics,
+                watch::channel(None).1,
+                stop,
+                CancellationToken::new(),
+            )
+            .await
+        }
     });
     let mut pushed = 0;
     for _ in 0..4 {
@@ -126,7 +138,7 @@ async fn a_stop_while_the_server_is_away_ends_in_time() {
             drain: Duration::from_secs(10),
             job_timeout: Duration::from_secs(600),
         };
-        async move { worker::run(queue, &settings, Arc::new(Finish), metrics, stop, stop_now).await }
+        async move { worker::run(queue, &settings, Arc::new(Finish), metrics, watch::channel(None).1, stop, stop_now).await }
     });
     world.push(element(1)).await;
     eventually("it works", async || world.count("done").await == 1).await;

@@ -10,6 +10,7 @@ use hauld::metrics::{KindLabel, Metrics, OutcomeLabel};
 use hauld::queue::{Leased, Queue};
 use hauld::worker::{self, JobRunner};
 use redis::AsyncCommands;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +106,7 @@ impl Pool {
         let handle = tokio::spawn({
             let (queue, runner, metrics) = (queue.clone(), runner.clone(), world.metrics.clone());
             let (stop, stop_now) = (stop.clone(), stop_now.clone());
-            async move { worker::run(queue, &settings, runner, metrics, stop, stop_now).await }
+            async move { worker::run(queue, &settings, runner, metrics, watch::channel(None).1, stop, stop_now).await }
         });
         Pool { queue, stop, stop_now, handle }
     }

@@ -10,6 +10,7 @@ use hauld::job::Outcome;
 use hauld::metrics::Metrics;
 use hauld::queue::{Leased, Queue};
 use hauld::worker::{self, JobRunner};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,18 @@ impl Works {
         let (stop, runs) = (CancellationToken::new(), Runs::default());
         let pool = tokio::spawn({
             let (queue, metrics, stop, runner) = (queue.clone(), metrics.clone(), stop.clone(), Count(runs.clone()));
-            async move { worker::run(queue, &worker, Arc::new(runner), metrics, stop, CancellationToken::new()).await }
+            async move {
+                worker::run(
+                    queue,
+                    &worker,
+                    Arc::new(runner),
+                    metrics,
+                    watch::channel(None).1,
+                    stop,
+                    CancellationToken::new(),
+                )
+                .await
+            }
         });
         Ok(Works { queue, metrics, runs, stop, pool, _outcomes: outcomes })
     }
