@@ -56,9 +56,9 @@ struct Pool {
     interrupt: CancellationToken,
 }
 
-/// Takes and runs jobs, from when `hindered` says `None` (it says why not until then) to `stop`; then waits up to `settings.drain` for those that run and
-/// hands back the rest, at once when `stop_now` comes. Returns when all is settled and this
-/// instance has left the queue.
+/// Takes and runs jobs, from when `hindered` says `None` (until then it says why not) to `stop`; then waits
+/// up to `settings.drain` for those that run and hands back the rest, at once when `stop_now` comes.
+/// Returns when all is settled and this instance has left the queue.
 ///
 /// # Errors
 /// `internal` when it stopped by itself, because taking or sweeping had ended in a panic: without
