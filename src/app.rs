@@ -38,6 +38,9 @@ use crate::worker::{self, Pipeline};
 /// How long to wait between two tries to reach Redis at start.
 const START_RETRY: Duration = Duration::from_secs(1);
 
+/// How long the end of a job waits for a task store that does not answer, in its slot.
+const STORE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// How long orders that the hook has accepted may go on after the stop.
 const HOOK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -225,6 +228,7 @@ async fn build_pipeline(
     Ok(Pipeline {
         gate: Gate::new(store.clone(), config.gate.clone()).told_by(commands.clone()),
         store,
+        store_patience: STORE_PATIENCE,
         courses: CourseDownload {
             streams,
             client: MediaClient::new(&config.http)?,

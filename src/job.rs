@@ -143,9 +143,10 @@ pub enum Outcome {
     Done,
     /// Failed; another attempt follows after the delay.
     Retry(Failure),
-    /// Delivered under the name `folder`, but the backend has not accepted the finalize call: it is made
-    /// again after the delay, by whoever comes first.
-    Untold { folder: String, since: Timestamp, after: Duration, failure: Failure },
+    /// Delivered under the name `folder`, but not everybody knows: the backend has not accepted the
+    /// finalize call, which is being made since then, or (`None`) the task store did not take the end.
+    /// They are told again after the delay, by whoever comes first.
+    Untold { folder: String, since: Option<Timestamp>, after: Duration, failure: Failure },
     /// Failed for good: to the dead list.
     Dead(Failure),
     /// Not counted: back to the take end of the list.

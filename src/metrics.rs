@@ -88,13 +88,13 @@ fn request_buckets() -> Histogram {
 }
 
 metrics! {
-    /// Jobs that ended, by outcome: done, retry, untold (delivered, finalize call not accepted yet), dead, returned (handed back), abandoned (lease lost).
+    /// Jobs that ended, by outcome: done, retry, untold (delivered, backend or task store still to be told), dead, returned (handed back), abandoned (lease lost).
     jobs: Family<OutcomeLabel, Counter> = "jobs", Family::default();
     /// Failed attempts at a job, by failure kind.
     job_failures: Family<KindLabel, Counter> = "job_failures", Family::default();
     /// Jobs that run now.
     jobs_running: Gauge = "jobs_running", Gauge::default();
-    /// Elements by state (waiting, running, delayed, untold (delivered, finalize call not accepted yet), dead), over all instances.
+    /// Elements by state (waiting, running, delayed, untold (delivered, backend or task store still to be told), dead), over all instances.
     queue_elements: Family<StateLabel, Gauge> = "queue_elements", Family::default();
     /// Time that an attempt at a job took.
     job_seconds: Histogram = "job_duration_seconds", job_buckets();

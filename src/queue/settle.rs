@@ -70,7 +70,7 @@ impl Queue {
                 Some(Settlement { word, detail, memory: Memory::Write(record.clone()), to_keep: Some(record) })
             }
             Outcome::Untold { folder, since, after, failure } => {
-                record.verdict = Some(Verdict::untold(folder, since));
+                record.verdict = Some(Verdict::Delivered { folder, untold_since: since });
                 record.note(&lease.instance, failure.kind.name(), &failure.message);
                 let detail = after.min(LONGEST_DELAY).mul_f64(1.0 + JITTER * fastrand::f64()).as_millis().to_string();
                 let to_keep = Some(record.clone());

@@ -6,19 +6,28 @@ use jiff::Timestamp;
 
 use super::pipeline::Trail;
 use super::{Pipeline, settle};
-use crate::failure::Failure;
+use crate::failure::{Failure, JobPolicy, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::queue::{Leased, Notice, Verdict};
 use crate::store::{FinalStatus, TaskStore};
 
-/// How long the end of a task is written again and again to a store that does not answer.
-pub(super) const STORE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a job that the store did not take the end of waits until that is tried again.
+const STORE_DELAY: Duration = Duration::from_secs(60);
 /// Longest pause between two tries.
 const STORE_PAUSE: Duration = Duration::from_secs(2);
 
 impl Pipeline {
-    pub(super) async fn completed(&self, spec: &JobSpec, trail: &Trail, folder: &str) -> Outcome {
-        self.finish(spec, FinalStatus::Completed, None).await;
+    pub(super) async fn completed(&self, job: &Leased, trail: &Trail, folder: &str) -> Outcome {
+        let spec = &job.spec;
+        match self.write_end(spec, FinalStatus::Completed, None).await {
+            Ok(()) => {}
+            // A row that stays `enrolled` would have the course delivered again by whoever looks for lost
+            // jobs. A job of RQ has no place to wait beside its attempts.
+            Err(failure) if failure.kind.job_policy() == JobPolicy::Retry && !job.is_of_rq() => {
+                return self.untold(spec, trail, folder, None, STORE_DELAY, failure).await;
+            }
+            Err(failure) => tracing::error!(kind = failure.kind.name(), "delivered, but {failure}"),
+        }
         let message = format!("delivered as {folder}");
         self.events
             .status(
@@ -96,7 +105,9 @@ impl Pipeline {
             "enrolled": trail.enrolled || stored == Some("enrolled"),
             "failedAt": at.to_string(),
         });
-        self.finish(spec, FinalStatus::Failed, Some(&error_log.to_string())).await;
+        if let Err(failure) = self.write_end(spec, FinalStatus::Failed, Some(&error_log.to_string())).await {
+            tracing::error!(kind = failure.kind.name(), "the dead list has the job, but {failure}");
+        }
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
         self.events.status(&trail.fence, spec.task_id, order_id, "failed", previous, &failure.message).await;
@@ -116,23 +127,28 @@ impl Pipeline {
         }
     }
 
-    async fn finish(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
-        write_end(&*self.store, spec, status, error_log).await;
+    async fn write_end(&self, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) -> Result<()> {
+        write_end(&*self.store, self.store_patience, spec, status, error_log).await
     }
 }
 
-/// Writes the end of the task. A store that is away for longer than [`STORE_LIMIT`] does not hold the
-/// job: the row can be mended, and the dead list and the log say what happened.
-pub(super) async fn write_end(store: &dyn TaskStore, spec: &JobSpec, status: FinalStatus, error_log: Option<&str>) {
+/// Writes the end of the task, again and again to a store that is away, as long as `patience` lasts.
+pub(super) async fn write_end(
+    store: &dyn TaskStore,
+    patience: Duration,
+    spec: &JobSpec,
+    status: FinalStatus,
+    error_log: Option<&str>,
+) -> Result<()> {
     let started = tokio::time::Instant::now();
-    for attempt in 1.. {
-        let Err(failure) = store.finish(spec.task_id, status, error_log).await else { return };
+    let mut attempt = 1;
+    loop {
+        let Err(failure) = store.finish(spec.task_id, status, error_log).await else { return Ok(()) };
         let pause = crate::http::pause(attempt, None).min(STORE_PAUSE);
-        if started.elapsed() + pause > STORE_LIMIT {
-            let kind = failure.kind.name();
-            tracing::error!(kind, "the task store did not take the status {}: {failure}", status.name());
-            return;
+        if started.elapsed() + pause > patience {
+            return Err(failure.at(format!("the task store did not take the status {}", status.name())));
         }
         tokio::time::sleep(pause).await;
+        attempt += 1;
     }
 }

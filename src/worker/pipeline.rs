@@ -29,6 +29,8 @@ use crate::store::TaskStore;
 pub struct Pipeline {
     pub gate: Gate,
     pub store: Arc<dyn TaskStore>,
+    /// How long the end of a task is written again and again to a store that does not answer.
+    pub store_patience: Duration,
     pub resolver: Arc<Resolver>,
     /// For the catalogue and the media hosts; every job has its own beside them.
     pub cookies: Arc<CookieJar>,
@@ -152,16 +154,16 @@ impl Pipeline {
         folder: &str,
         since: Option<Timestamp>,
     ) -> Outcome {
-        let Some(since) = since else { return self.completed(&job.spec, trail, folder).await };
+        let Some(since) = since else { return self.completed(job, trail, folder).await };
         let called = async {
             self.call_backend(job, sandbox, folder).await?;
             self.queue.conclude(job, Verdict::told(folder)).await
         };
         match called.await {
-            Ok(()) => self.completed(&job.spec, trail, folder).await,
+            Ok(()) => self.completed(job, trail, folder).await,
             Err(failure) if failure.kind == FailureKind::FinalizeFailed && !job.is_of_rq() => {
                 match self.finalize.pause(since, &failure) {
-                    Some(after) => self.untold(&job.spec, trail, folder, since, after, failure).await,
+                    Some(after) => self.untold(&job.spec, trail, folder, Some(since), after, failure).await,
                     None => self.dead(job, trail, failure).await,
                 }
             }
@@ -191,19 +193,19 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Delivered, and the backend is told later, outside any slot.
-    async fn untold(
+    /// Delivered, and the backend or the store is told later, outside any slot.
+    pub(super) async fn untold(
         &self,
         spec: &JobSpec,
         trail: &Trail,
         folder: &str,
-        since: Timestamp,
+        since: Option<Timestamp>,
         after: Duration,
         failure: Failure,
     ) -> Outcome {
         self.metrics.job_failed(&failure);
         let kind = failure.kind.name();
-        tracing::warn!(kind, folder, "delivered, but {failure}; the call is made again in {} s", after.as_secs());
+        tracing::warn!(kind, folder, "delivered, but {failure}; told again in {} s", after.as_secs());
         let previous = trail.status.unwrap_or("enrolled");
         self.events.status(&trail.fence, spec.task_id, trail.order_id, "retrying", previous, &failure.message).await;
         Outcome::Untold { folder: folder.to_owned(), since, after, failure }

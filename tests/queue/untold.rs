@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{LIST, World, element, eventually, failure, key, next, within};
 
 fn untold(after: Duration) -> Outcome {
-    Outcome::Untold { folder: "Course".into(), since: since(), after, failure: failure() }
+    Outcome::Untold { folder: "Course".into(), since: Some(since()), after, failure: failure() }
 }
 
 fn since() -> Timestamp {

@@ -4,7 +4,7 @@ use redis::AsyncCommands;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
 
-use super::super::ending::{STORE_LIMIT, write_end};
+use super::super::ending::write_end;
 use super::*;
 use crate::config::Config;
 use crate::job::TaskId;
@@ -42,6 +42,7 @@ impl World {
         let courses = CourseDownload { streams, client, resolver: resolver.clone(), metrics: metrics.clone() };
         let store = Arc::new(RedisStore::new(redis.connection()));
         let pipeline = Pipeline {
+            store_patience: Duration::from_secs(60),
             gate: Gate::new(store.clone(), config.gate),
             store,
             resolver,
@@ -214,10 +215,60 @@ async fn the_end_of_a_task_waits_for_its_store_but_not_for_ever() {
     ));
     let spec = spec.unwrap();
     for (seconds, written) in [(50, Some(FinalStatus::Completed)), (3600, None)] {
-        let begin = tokio::time::Instant::now();
+        let (begin, patience) = (tokio::time::Instant::now(), Duration::from_secs(60));
         let store = AwayUntil(begin + Duration::from_secs(seconds), Mutex::new(None));
-        write_end(&store, &spec, FinalStatus::Completed, None).await;
+        let ended = write_end(&store, patience, &spec, FinalStatus::Completed, None).await;
+        assert_eq!(ended.is_ok(), written.is_some());
         assert_eq!(*store.1.lock().await, written, "{seconds}");
-        assert!(begin.elapsed() <= STORE_LIMIT);
+        assert!(begin.elapsed() <= patience);
     }
+}
+
+/// A store that takes no end of a task as long as it is away.
+struct Away(RedisStore, std::sync::atomic::AtomicBool);
+
+#[async_trait]
+impl TaskStore for Away {
+    async fn read(&self, task_id: TaskId) -> Result<Option<TaskRecord>> {
+        self.0.read(task_id).await
+    }
+
+    async fn finish(&self, task_id: TaskId, status: FinalStatus, error_log: Option<&str>) -> Result<()> {
+        match self.1.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(Failure::new(FailureKind::TaskStoreUnavailable, "away")),
+            false => self.0.finish(task_id, status, error_log).await,
+        }
+    }
+
+    async fn enroll(&self, spec: &JobSpec, order_id: Option<u64>) -> Result<()> {
+        self.0.enroll(spec, order_id).await
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.0.ping().await
+    }
+}
+
+#[tokio::test]
+async fn a_delivered_job_waits_for_a_store_that_does_not_take_its_end() {
+    let mut world = World::new().await;
+    let store = Arc::new(Away(RedisStore::new(world.redis.connection()), true.into()));
+    let pipeline = Arc::get_mut(&mut world.pipeline).expect("nobody else has it yet");
+    (pipeline.store, pipeline.store_patience) = (store.clone(), Duration::ZERO);
+    let job = world.take().await;
+    world.deliver(&job.spec).await;
+    world.set_status("enrolled").await;
+    let outcome = world.pipeline.run(job.clone(), CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "untold", "{outcome:?}");
+    world.pipeline.queue.settle(&job, outcome).await.unwrap();
+
+    store.1.store(false, std::sync::atomic::Ordering::SeqCst);
+    let (untold, mut redis) = ("{rq:queue:downloads}:hauld:untold", world.redis.connection());
+    let waiting: Vec<Vec<u8>> = redis.zrange(untold, 0, -1).await.unwrap();
+    let _: u64 = redis.zadd(untold, &waiting[0], 0).await.unwrap();
+    let again = Arc::new(world.pipeline.queue.next_untold(&CancellationToken::new()).await.unwrap());
+    let outcome = world.pipeline.run(again, CancellationToken::new()).await;
+    assert_eq!(outcome.name(), "done", "{outcome:?}");
+    assert_eq!(world.status().await, "completed");
+    assert_eq!(world.calls.lock().await.len(), 1, "the backend was told before, and is not told again");
 }
