@@ -99,6 +99,18 @@ pub async fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Removes a directory with everything in it, which may be missing; does not follow links. Blocks its
+/// thread.
+///
+/// # Errors
+/// Those of the file system.
+pub fn remove_directory(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Opens a `.part`, creating it when it is missing, for reading and writing. Nobody else has it then.
 /// Blocks its thread for up to 10 s while an attempt that was cut off ends its last write.
 ///

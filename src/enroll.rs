@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, LOCATION};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -182,8 +182,7 @@ impl EnrollmentClient {
 
     /// The call is not made at another place; a login page tells that the login is not accepted.
     fn redirected(&self, url: &Url, status: StatusCode, headers: &HeaderMap) -> Failure {
-        let target = headers.get(LOCATION).and_then(|value| value.to_str().ok());
-        let target = target.and_then(|target| url.join(target).ok());
+        let target = http::redirect_target(url, headers);
         let answer = format!("answered {status} to {}", target.as_ref().map_or_else(|| "nowhere".into(), shown));
         let is_login_page = target.is_some_and(|target| http::is_login_page(url, &target));
         match self.login.shown_to(url).filter(|_| is_login_page) {

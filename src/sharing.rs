@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::delivery::{copy_tree, stoppable};
-use crate::disk::{blocking, is_named, open_locked};
+use crate::disk::{blocking, is_named, open_locked, remove_directory, write_private};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::shown;
 use crate::sandbox::{Sandbox, keep_only};
@@ -82,9 +82,11 @@ impl SharedDownloads {
         let mut waits = false;
         loop {
             let file = turn_file.clone();
-            let open = move || File::options().write(true).create(true).truncate(false).open(&file);
-            let file = turn_file.clone();
-            if let Some(turn) = blocking(move || open_locked(&file, Duration::ZERO, open)).await? {
+            let take = move || {
+                let open = || File::options().write(true).create(true).truncate(false).open(&file);
+                open_locked(&file, Duration::ZERO, open)
+            };
+            if let Some(turn) = blocking(take).await? {
                 let begun = turn.set_modified(SystemTime::now());
                 begun.map_err(|error| Failure::disk(format_args!("marking {}", turn_file.display()), error))?;
                 return Ok(Turn { path, wanted, _turn: turn });
@@ -133,7 +135,7 @@ fn remove_if_old(path: &Path) -> Result<()> {
     }
     if let Some(_alone) = open_locked(path, Duration::ZERO, || File::open(path))? {
         tracing::info!(path = %path.display(), "removing a shared download that nobody came back for");
-        remove(path).map_err(|error| Failure::disk(format_args!("removing {}", path.display()), error))?;
+        remove_directory(path).map_err(|error| Failure::disk(format_args!("removing {}", path.display()), error))?;
     }
     Ok(())
 }
@@ -177,9 +179,7 @@ impl Turn {
         let folder = folder.to_owned();
         blocking(move || {
             keep_only(&self.path.join(&folder), &files)?;
-            let (part, file) = (self.path.join(".finished.part"), self.path.join(FINISHED_FILE));
-            let written = fs::write(&part, folder).and_then(|()| fs::rename(&part, &file));
-            written.map_err(|error| Failure::disk(format_args!("writing {}", file.display()), error))?;
+            write_private(&self.path, FINISHED_FILE, folder.as_bytes())?;
             Ok(self)
         })
         .await
@@ -199,14 +199,14 @@ impl Turn {
             let failed =
                 |error| Failure::disk(format_args!("moving {} to {}", source.display(), target.display()), error);
             for old in [&target, &copied] {
-                remove(old).map_err(failed)?;
+                remove_directory(old).map_err(failed)?;
             }
             // It says nothing as long as there is no folder of this name.
             fs::write(sandbox.path().join(HANDED_OVER_FILE), &folder).map_err(failed)?;
             // It does not matter that a lock that cannot be had is lost: this one is done.
             if self.wanted.try_lock().is_ok() {
                 fs::rename(&source, &target).map_err(failed)?;
-                if let Err(error) = remove(&self.path) {
+                if let Err(error) = remove_directory(&self.path) {
                     tracing::warn!(path = %self.path.display(), "a shared download is handed over, but stays: {error}");
                 }
                 return Ok(());
@@ -214,7 +214,7 @@ impl Turn {
             copy_tree(&source, &copied, stop).and_then(|()| fs::rename(&copied, &target).map_err(failed)).map_err(
                 |mut failure| {
                     // A disk that is full should not stay full of this.
-                    let _ = remove(&copied);
+                    let _ = remove_directory(&copied);
                     if failure.kind == FailureKind::DeliveryFailed {
                         failure.kind = FailureKind::DiskFailed;
                     }
@@ -223,14 +223,6 @@ impl Turn {
             )
         })
         .await
-    }
-}
-
-/// Removes a directory that may be missing.
-fn remove(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }
 

@@ -3,11 +3,11 @@
 //! Symbolic links and special files do not come from us; a tree that holds one is refused.
 
 use std::fs::{self, File, FileType};
-use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure;
+use crate::disk::remove_directory;
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Has the kernel write all files and directories of a tree to disk, children before parents.
@@ -49,12 +49,7 @@ pub fn sync_one(path: &Path) -> Result<()> {
 
 /// Removes a tree that may be missing; does not follow links.
 pub fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(failure(format_args!("removing {}", directory.display()), error))
-        }
-        _ => Ok(()),
-    }
+    remove_directory(directory).map_err(|error| failure(format_args!("removing {}", directory.display()), error))
 }
 
 fn for_each_entry(

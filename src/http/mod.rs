@@ -15,7 +15,7 @@ use std::error::Error as _;
 use std::time::{Duration, SystemTime};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
@@ -250,6 +250,11 @@ pub fn status_failure(url: &Url, status: StatusCode, headers: &HeaderMap) -> Fai
     let mut failure = Failure::new(kind, format!("{}: the server answered {status}", shown(url)));
     failure.retry_after = retry_after(headers, SystemTime::now());
     failure
+}
+
+/// Where a redirect leads to; `None` when it does not say, or no URL.
+pub fn redirect_target(url: &Url, headers: &HeaderMap) -> Option<Url> {
+    url.join(headers.get(LOCATION)?.to_str().ok()?).ok()
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 §10.2.3).

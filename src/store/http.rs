@@ -1,7 +1,7 @@
 //! Task status over HTTP, for a backend that gives nobody its table: `GET` and `PATCH <endpoint>/<task id>`.
 
 use async_trait::async_trait;
-use reqwest::header::{ACCEPT, AUTHORIZATION, LOCATION};
+use reqwest::header::{ACCEPT, AUTHORIZATION};
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -186,9 +186,8 @@ fn understood(url: &Url, response: &Response) -> Result<()> {
             Err(unavailable(format!("{place}: the server answered {status}: is store.http_token_file right?")))
         }
         300..=399 => {
-            let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-            let target = target.and_then(|target| url.join(target).ok()).map(|target| shown(&target));
-            let target = target.unwrap_or_else(|| "nowhere".into());
+            let target = http::redirect_target(url, response.headers());
+            let target = target.map_or_else(|| "nowhere".into(), |target| shown(&target));
             let message = format!(
                 "{place}: answered {status} to {target}, which is not followed: is store.http_token_file right?"
             );
