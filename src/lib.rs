@@ -17,7 +17,8 @@
 //! * [`delivery`]: the folder to its destination
 //! * [`report`]: finalize call, progress and status events
 //!
-//! What an operator does with one task is in [`tasks`]: look, requeue, cancel.
+//! What an operator sees of everything is in [`overview`]; what is done with one task is in [`tasks`]: look, requeue,
+//! cancel.
 //!
 //! What they all use:
 //!
@@ -49,6 +50,7 @@ pub mod logins;
 pub mod media;
 pub mod metrics;
 pub mod orders;
+pub mod overview;
 pub mod progress;
 pub mod queue;
 pub mod redis_client;

@@ -11,6 +11,11 @@ pub struct Progress(Mutex<State>);
 struct State {
     /// The course goes over a network twice: the download is one half of the way, the upload the other.
     upload_follows: bool,
+    course: String,
+    lectures_total: u64,
+    /// The number of the lecture that is on its way, from 1.
+    lecture: u64,
+    delivering: bool,
     /// Bytes received, what had to be fetched again not counted twice.
     bytes: u64,
     items_done: u64,
@@ -39,12 +44,22 @@ struct Item {
 }
 
 /// One look at a [`Progress`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Snapshot {
     /// 0 to 100; never less than in an earlier look.
     pub percent: f64,
     /// Name of the file that is on its way; empty before the first.
     pub current_file: String,
+    /// 0 to 100, of that file alone. It sinks when bytes have to be fetched again.
+    pub file_percent: f64,
+    /// Title of the course; empty before it is known.
+    pub course: String,
+    /// The number of the lecture that is on its way, from 1; 0 before the first.
+    pub lecture: u64,
+    /// Lectures of the course; 0 before they are known.
+    pub lectures: u64,
+    /// Whether all is downloaded, and the course goes to its destination.
+    pub delivering: bool,
     /// Bytes received.
     pub bytes_downloaded: u64,
     /// Bytes that will have been received; `None` as long as that is not known.
@@ -57,6 +72,22 @@ impl Progress {
     /// Of a course that is uploaded when it is there.
     pub fn with_upload(upload_follows: bool) -> Progress {
         Progress(Mutex::new(State { upload_follows, ..State::default() }))
+    }
+
+    /// The course is known, with its number of lectures.
+    pub fn set_course(&self, title: &str, lectures: u64) {
+        let mut state = self.state();
+        (state.course, state.lectures_total) = (title.to_owned(), lectures);
+    }
+
+    /// The next lecture begins.
+    pub fn start_lecture(&self) {
+        self.state().lecture += 1;
+    }
+
+    /// All is downloaded, and goes to its destination.
+    pub fn start_delivery(&self) {
+        self.state().delivering = true;
     }
 
     /// The number of files in the job is known.
@@ -141,6 +172,11 @@ impl Progress {
         Snapshot {
             percent: state.highest,
             current_file: state.current_file.clone(),
+            file_percent: 100.0 * state.within_file(),
+            course: state.course.clone(),
+            lecture: state.lecture,
+            lectures: state.lectures_total,
+            delivering: state.delivering,
             bytes_downloaded: state.bytes,
             total_bytes: state.total_bytes(),
             bytes_moved: state.bytes + state.uploaded,
@@ -163,17 +199,20 @@ impl State {
         self.bytes.saturating_sub(self.item.bytes_before)
     }
 
-    /// Every file counts the same, the current one by its bytes where they are known, else by its
-    /// segments.
+    /// The current file, by its bytes where they are known, else by its segments.
+    fn within_file(&self) -> f64 {
+        match (self.item.bytes_total(), self.item.segments_total) {
+            (Some(total), _) => share(self.item_bytes(), total),
+            (None, total) => share(self.item.segments_done, total),
+        }
+    }
+
+    /// Every file counts the same.
     fn downloaded(&self) -> f64 {
         if self.items_total == 0 {
             return 0.0;
         }
-        let within = match (self.item.bytes_total(), self.item.segments_total) {
-            (Some(total), _) => share(self.item_bytes(), total),
-            (None, total) => share(self.item.segments_done, total),
-        };
-        ((self.items_done as f64 + within) / self.items_total as f64).min(1.0)
+        ((self.items_done as f64 + self.within_file()) / self.items_total as f64).min(1.0)
     }
 
     fn percent(&self) -> f64 {
@@ -280,6 +319,24 @@ mod tests {
         assert_eq!(percent(&progress), 62.5);
         progress.uploaded(160, 160, None);
         assert_eq!(percent(&progress), 100.0);
+    }
+
+    #[test]
+    fn a_watcher_sees_the_lecture_and_the_share_of_its_file() {
+        let progress = Progress::default();
+        progress.set_course("Loops", 2);
+        progress.set_items(2);
+        progress.start_lecture();
+        progress.start_item("a");
+        progress.finish_item();
+        progress.start_lecture();
+        progress.start_item("b");
+        progress.add_track(4, 1, None);
+        let seen = progress.snapshot();
+        assert_eq!((&*seen.course, seen.lecture, seen.lectures), ("Loops", 2, 2));
+        assert_eq!((seen.percent, seen.file_percent, seen.delivering), (62.5, 25.0, false));
+        progress.start_delivery();
+        assert!(progress.snapshot().delivering);
     }
 
     #[derive(Debug, Clone)]

@@ -74,10 +74,12 @@ impl CourseDownload {
         });
         let run = Run { download: self, links, allowance: self.streams.engine.job_allowance(), progress, cancel };
         let mut files = HashSet::new();
+        progress.set_course(&course.title, plan.len() as u64);
         progress.set_items(plan.iter().map(|paths| item_count(lecture(course, paths))).sum());
         for paths in &plan {
             let lecture = lecture(course, paths);
             let started = Instant::now();
+            progress.start_lecture();
             let finished = run.lecture(lecture, paths, sandbox).await;
             files.extend(finished.at(|| format!("lecture {:?}", lecture.title))?);
             self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::look::course_url;
 use super::record::{Event, Record};
 use crate::failure::Failure;
 use crate::job::{Element, TaskId};
@@ -65,6 +66,11 @@ impl DeadEnvelope {
             );
             DeadEnvelope::new(&Element(entry.to_vec()), &failure, &Record::default(), "")
         })
+    }
+
+    /// The course it asks for, without credentials and query; `None` when it asks for none.
+    pub fn course_url(&self) -> Option<String> {
+        self.element().as_ref().and_then(course_url)
     }
 
     /// The element, byte for byte. `None` when the envelope's base64 was damaged.

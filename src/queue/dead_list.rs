@@ -15,7 +15,7 @@ use crate::job::TaskId;
 use crate::redis_client;
 
 /// Entries that one read fetches at most.
-const PAGE: isize = 500;
+const PAGE: usize = 500;
 /// Entries that one sweep throws away at most: the rest goes with the next.
 const PURGED_AT_ONCE: usize = 200;
 /// Hex digits of an entry's id.
@@ -32,7 +32,7 @@ pub struct DeadEntry {
 }
 
 /// Which entries are meant. An empty one means all.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadFilter {
     /// Ids, or beginnings of them.
     pub ids: Vec<String>,
@@ -71,12 +71,14 @@ impl QueueView {
     pub async fn dead_entries(&self, filter: &DeadFilter, limit: usize) -> Result<Vec<DeadEntry>> {
         let failed = |error| redis_client::failure("reading the dead list", &error);
         let mut found = Vec::new();
+        // No more than is wanted, where everything is: an entry may be large.
+        let page_size = if *filter == DeadFilter::default() { PAGE.min(limit) } else { PAGE } as isize;
         for page in 0.. {
-            let first = page * PAGE;
+            let first = page * page_size;
             let entries: Result<Vec<Vec<u8>>, RedisError> =
-                self.commands.clone().lrange(&self.keys.dead, first, first + PAGE - 1).await;
+                self.commands.clone().lrange(&self.keys.dead, first, first + page_size - 1).await;
             let entries = entries.map_err(failed)?;
-            let last = entries.len() < PAGE as usize;
+            let last = entries.len() < page_size as usize;
             found.extend(entries.into_iter().map(DeadEntry::new).filter(|entry| filter.admits(entry)));
             if last || found.len() >= limit {
                 break;

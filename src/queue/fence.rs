@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use redis::RedisError;
+use jiff::Timestamp;
+use redis::{RedisError, ScriptInvocation};
 
+use super::note::{JobProgress, NOTE_SECONDS, Note};
 use super::scripts::Scripts;
 use super::{Leased, Queue};
 use crate::redis_client::Commands;
@@ -15,22 +17,39 @@ pub struct Fence {
     leases: String,
     instance: String,
     scripts: Arc<Scripts>,
+    /// The job that it speaks for.
+    job: Option<Job>,
+}
+
+#[derive(Clone)]
+struct Job {
+    /// Where its note is left.
+    key: String,
+    holder: String,
+    attempt: u32,
+    started: Timestamp,
 }
 
 impl Queue {
     /// The fence of the identity that has the job.
     pub fn fence(&self, leased: &Leased) -> Fence {
-        self.fence_of(leased.instance())
+        let job = Job {
+            key: self.shared.keys.progress(leased.spec.task_id),
+            holder: format!("{}/{}", leased.instance(), leased.claim),
+            attempt: leased.attempt,
+            started: leased.started,
+        };
+        self.fence_of(leased.instance(), Some(job))
     }
 
     /// The fence of the current identity.
     pub fn own_fence(&self) -> Fence {
-        self.fence_of(&self.instance())
+        self.fence_of(&self.instance(), None)
     }
 
-    fn fence_of(&self, instance: &str) -> Fence {
+    fn fence_of(&self, instance: &str, job: Option<Job>) -> Fence {
         let view = &self.shared.view;
-        Fence { leases: view.keys.leases.clone(), instance: instance.to_owned(), scripts: view.scripts.clone() }
+        Fence { leases: view.keys.leases.clone(), instance: instance.to_owned(), scripts: view.scripts.clone(), job }
     }
 }
 
@@ -45,8 +64,40 @@ impl Fence {
         channels: &[String],
         message: &str,
     ) -> Result<bool, RedisError> {
+        let call = self.scripts.publish.key(&self.leases);
+        self.send(call, commands, channels, message, "").await
+    }
+
+    /// As [`Fence::publish`], and leaves a note about the job that it speaks for.
+    ///
+    /// # Errors
+    /// Those of Redis.
+    pub async fn publish_progress(
+        &self,
+        commands: &mut Commands,
+        channels: &[String],
+        message: &str,
+        progress: JobProgress,
+    ) -> Result<bool, RedisError> {
+        let Some(job) = &self.job else { return self.publish(commands, channels, message).await };
         let mut call = self.scripts.publish.key(&self.leases);
-        let published: u8 = call.arg(&self.instance).arg(message).arg(channels).invoke_async(commands).await?;
+        call.key(&job.key);
+        let note = Note { holder: job.holder.clone(), attempt: job.attempt, started: job.started, progress };
+        // cannot fail: texts and numbers only
+        let note = serde_json::to_string(&note).unwrap_or_default();
+        self.send(call, commands, channels, message, &note).await
+    }
+
+    async fn send(
+        &self,
+        mut call: ScriptInvocation<'_>,
+        commands: &mut Commands,
+        channels: &[String],
+        message: &str,
+        note: &str,
+    ) -> Result<bool, RedisError> {
+        call.arg(&self.instance).arg(message).arg(note).arg(NOTE_SECONDS).arg(channels);
+        let published: u8 = call.invoke_async(commands).await?;
         Ok(published == 1)
     }
 }
@@ -55,7 +106,8 @@ impl Fence {
 impl Fence {
     /// With a lease that was not registered.
     pub(crate) async fn for_test(commands: &mut Commands) -> Fence {
-        let fence = Fence { leases: "leases".into(), instance: "i".into(), scripts: Arc::new(Scripts::new()) };
+        let (leases, instance) = ("leases".to_owned(), "i".to_owned());
+        let fence = Fence { leases, instance, scripts: Arc::new(Scripts::new()), job: None };
         let _: u64 = redis::AsyncCommands::zadd(commands, &fence.leases, &fence.instance, 1).await.unwrap();
         fence
     }

@@ -20,11 +20,14 @@
 //! | `recent` | sorted set | task id → until when a second element is set aside after `done`, ms of the server's clock |
 //! | `paused` | hash | `*` or `<host>-<worker.instance>` → JSON `{since, reason}`: nothing is started |
 //! | `cancelled` | sorted set | task id → until when nothing of it is started and what runs is stopped, ms of the server's clock |
+//! | `progress:<task id>` | string | JSON of how far the job of the task is ([`Note`](super::note::Note)); an hour long |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
 //! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `untold`, `told` (made to be told again), `dead`, `revived`, `purged`, `returned`, `reaped` |
 //! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
 
 use std::time::Duration;
+
+use crate::job::TaskId;
 
 /// How long the place of a gone instance stays blocked. A command that an instance sent before it
 /// was taken for dead can reach the server only while its connection lives: minutes, not a day.
@@ -83,6 +86,10 @@ impl Keys {
 
     pub(super) fn running(&self, instance: &str) -> String {
         format!("{}running:{instance}", self.prefix)
+    }
+
+    pub(super) fn progress(&self, task_id: TaskId) -> String {
+        format!("{}progress:{task_id}", self.prefix)
     }
 
     /// The place (`claimed`, `running`) and the instance that a key is for.

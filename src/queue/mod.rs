@@ -9,7 +9,8 @@
 //! * `untold`: jobs that are delivered and whose finalize call is to be made again; `notices`: calls about failures
 //! * `lease`, `fence`: an instance's right to what it has; `recovery`: the sweep that takes back what dead ones had
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
-//! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`: what an operator does and sees; `producer`: pushing
+//! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`, `look`: what an operator does and sees; `producer`: pushing
+//! * `note`: how far a job is, for those who look
 //! * `audit`, `findings`: the account, and what does not add up; `repair`: mending it
 //! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
@@ -25,6 +26,8 @@ mod journal;
 mod keys;
 mod lease;
 mod link;
+mod look;
+mod note;
 mod notices;
 mod pause;
 mod producer;
@@ -46,6 +49,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -55,8 +59,10 @@ pub use dead_list::{DeadEntry, DeadFilter};
 pub use fence::Fence;
 pub use findings::{Account, Finding, FindingKind};
 pub(crate) use keys::prefix as key_prefix;
+pub use look::{InstanceLook, Look, RetryLook, RunningLook};
+pub use note::{JobProgress, Note};
 pub use notices::Notice;
-pub use pause::Pause;
+pub use pause::{EVERYBODY, Pause};
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};
 pub use take::Taker;
@@ -139,13 +145,16 @@ pub struct Leased {
     stopped: CancellationToken,
     /// Whether a verdict has been noted.
     concluded: AtomicBool,
+    /// When this attempt began.
+    started: Timestamp,
 }
 
 impl Leased {
     fn new(element: Element, spec: JobSpec, id: String, record: Record, claim: u64, lease: Arc<Lease>) -> Leased {
         let attempt = record.attempts.saturating_add(1);
         let (rq, stopped) = (None, CancellationToken::new());
-        Leased { element, spec, id, attempt, record, claim, lease, rq, stopped, concluded: AtomicBool::new(false) }
+        let (concluded, started) = (AtomicBool::new(false), Timestamp::now());
+        Leased { element, spec, id, attempt, record, claim, lease, rq, stopped, concluded, started }
     }
 
     fn of_rq(mut self, run: Run) -> Leased {

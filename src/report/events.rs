@@ -17,7 +17,7 @@ use tracing::Instrument;
 
 use crate::job::TaskId;
 use crate::progress::{Progress, Snapshot};
-use crate::queue::Fence;
+use crate::queue::{Fence, JobProgress};
 use crate::redis_client::Commands;
 
 /// Longest wait for one publish.
@@ -210,13 +210,30 @@ impl Publisher {
         let channels = channels("progress", self.task_id, self.order_id);
         let sending = async {
             // The key may be in another Cluster slot than the lease.
-            if self.fence.publish(&mut connection, &channels, &json).await? {
+            if self.fence.publish_progress(&mut connection, &channels, &json, note(snapshot, &estimate)).await? {
                 let key = format!("progress:task:{}", self.task_id);
                 connection.set_ex::<_, _, ()>(key, &json, PROGRESS_TTL_SECONDS).await?;
             }
             Ok(())
         };
         self.events.send(sending).await;
+    }
+}
+
+/// What an operator sees of it.
+fn note(snapshot: &Snapshot, estimate: &Estimate) -> JobProgress {
+    JobProgress {
+        delivering: snapshot.delivering,
+        course: snapshot.course.clone(),
+        percent: snapshot.percent,
+        lecture: snapshot.lecture,
+        lectures: snapshot.lectures,
+        file: snapshot.current_file.clone(),
+        file_percent: snapshot.file_percent,
+        bytes: snapshot.bytes_downloaded,
+        total_bytes: snapshot.total_bytes,
+        speed: estimate.speed,
+        remaining_seconds: estimate.remaining.map(|remaining| remaining.as_secs()),
     }
 }
 

@@ -174,7 +174,7 @@ async fn who_has_lost_the_lease_is_not_heard_any_more() {
 
 fn snapshot(percent: f64, bytes: u64) -> Snapshot {
     let current_file = String::new();
-    Snapshot { percent, current_file, bytes_downloaded: bytes, total_bytes: None, bytes_moved: bytes }
+    Snapshot { percent, current_file, bytes_downloaded: bytes, bytes_moved: bytes, ..Snapshot::default() }
 }
 
 #[test]

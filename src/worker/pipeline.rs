@@ -131,6 +131,7 @@ impl Pipeline {
                 // From here on a stop interrupts only an upload: a move and a call are short, and half of
                 // them is worse than a late stop.
                 self.queue.confirm(job).await?;
+                progress.start_delivery();
                 self.tell(spec, trail, "uploading", "delivery started").await;
                 let receipt = self.deliver(spec, &sandbox, &folder, &progress, cancel).await?;
                 watch.finish().await;

@@ -8,6 +8,7 @@ mod doubles;
 mod hints;
 mod http_store;
 mod outages;
+mod overview;
 mod pause;
 mod pool;
 mod recovery;
