@@ -20,7 +20,7 @@ pub enum JobPolicy {
 }
 
 macro_rules! failure_kinds {
-    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $request:ident, $job:ident;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $request:ident, $job:ident, $remedy:literal;)+) => {
         /// Why a piece of work failed. [`FailureKind::name`] is stable.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum FailureKind {
@@ -36,9 +36,14 @@ macro_rules! failure_kinds {
                 match self { $(FailureKind::$variant => $name,)+ }
             }
 
-            /// One sentence for the operator: what it means and what to do.
+            /// What happened, in words for the operator.
             pub fn meaning(self) -> &'static str {
                 match self { $(FailureKind::$variant => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
+            /// What the operator does about it.
+            pub fn remedy(self) -> &'static str {
+                match self { $(FailureKind::$variant => $remedy,)+ }
             }
 
             /// How often the same request is made, at most `configured` times: what passes by itself
@@ -59,114 +64,114 @@ macro_rules! failure_kinds {
 }
 
 failure_kinds! {
-    /// The queue element is not a job: see the verbatim element on the dead list and mend its producer.
-    MalformedJob = "malformed_job", once, GiveUp;
-    /// The RQ job asks for what only a worker of RQ can give (callbacks, webhooks, repeats, rate limits): enqueue it without, or leave it to one.
-    ForeignJob = "foreign_job", once, GiveUp;
-    /// Somebody cancelled the task, or stopped its job with RQ's stop-job command: requeue it when it is wanted after all.
-    JobStopped = "job_stopped", once, GiveUp;
-    /// Another element of the same task is running, waits for its next attempt, or was done just now: nothing to do, or push it again with `--force`.
-    DuplicateJob = "duplicate_job", once, GiveUp;
-    /// The task's status is `failed`: enroll the customer again, then requeue.
-    EnrollmentFailed = "enrollment_failed", once, GiveUp;
-    /// The task was still not enrolled when the gate closed: look at the enrollment service, then requeue.
-    EnrollmentTimeout = "enrollment_timeout", once, GiveUp;
-    /// The task store has no such task: the producer pushed an element without a row.
-    TaskNotFound = "task_not_found", once, GiveUp;
-    /// The task has a status the gate does not know: look at who wrote it.
-    UnexpectedStatus = "unexpected_status", once, GiveUp;
-    /// The task store did not answer: look at its server; the job is tried again until it does, which costs no attempt.
-    TaskStoreUnavailable = "task_store_unavailable", once, Retry;
-    /// The enrollment service refused: read its message.
-    EnrollmentRefused = "enrollment_refused", once, GiveUp;
-    /// The enrollment service did not answer, or answered nonsense: look at the service, then enroll again.
-    EnrollmentUnavailable = "enrollment_unavailable", once, Retry;
-    /// Redis did not answer or refused a command: look at the server.
-    QueueUnavailable = "queue_unavailable", once, Retry;
-    /// The catalogue did not answer: look at its server; the job is tried again.
-    CatalogUnavailable = "catalog_unavailable", again, Retry;
-    /// Our cookies or our token were not accepted (401, or a redirect to a login page): replace the file that the message names, which is read by itself; jobs wait for it, which costs no attempt.
-    CredentialsRejected = "credentials_rejected", once, Retry;
-    /// The catalogue refused us (403, or it wants a login and none is set): look at what the account may see, then requeue.
-    CatalogRefused = "catalog_refused", once, GiveUp;
-    /// The catalogue does not know the course: check the course URL.
-    CourseNotFound = "course_not_found", once, GiveUp;
+    /// The queue element is not a job.
+    MalformedJob = "malformed_job", once, GiveUp, "`hauld dead show` has it byte for byte: mend its producer, then push it again.";
+    /// The RQ job asks for what only a worker of RQ can give: callbacks, webhooks, repeats, rate limits.
+    ForeignJob = "foreign_job", once, GiveUp, "Enqueue it without them, or leave it to a worker of RQ.";
+    /// Somebody cancelled the task, or stopped its job with RQ's stop-job command.
+    JobStopped = "job_stopped", once, GiveUp, "Nothing; `hauld requeue` when it is wanted after all.";
+    /// Another element of the same task is running, waits for its next attempt, or was done just now.
+    DuplicateJob = "duplicate_job", once, GiveUp, "Nothing; if it is to run all the same, `hauld dead retry --force`.";
+    /// The task's status is `failed`: the customer is not enrolled.
+    EnrollmentFailed = "enrollment_failed", once, GiveUp, "Enroll the customer again, then `hauld requeue`.";
+    /// The task was still not enrolled when the gate closed after `gate.wait_seconds`.
+    EnrollmentTimeout = "enrollment_timeout", once, GiveUp, "Look at the enrollment service and at who writes `enrolled`, then `hauld requeue`.";
+    /// The task store has no such task.
+    TaskNotFound = "task_not_found", once, GiveUp, "Find out why the producer pushed an element without a row, and whether `store` is the right table.";
+    /// The task has a status that the gate does not know, or is completed already.
+    UnexpectedStatus = "unexpected_status", once, GiveUp, "Look at who wrote it; `hauld requeue --force` runs it all the same.";
+    /// The task store did not answer or refused us.
+    TaskStoreUnavailable = "task_store_unavailable", once, Retry, "Look at its server, then at `hauld check`; jobs wait until it is back, which costs no attempt.";
+    /// The enrollment service refused the customer.
+    EnrollmentRefused = "enrollment_refused", once, GiveUp, "Its answer is in the message: mend what it names, then order again.";
+    /// The enrollment service did not answer, or answered nonsense.
+    EnrollmentUnavailable = "enrollment_unavailable", once, Retry, "Look at the service, then enroll again.";
+    /// Redis did not answer, or refused a command.
+    QueueUnavailable = "queue_unavailable", once, Retry, "Look at the server and at `redis.url`; the daemon goes on by itself when it is back.";
+    /// The catalogue did not answer, or answered 5xx or 429.
+    CatalogUnavailable = "catalog_unavailable", again, Retry, "Look at its server; jobs are tried again with growing pauses.";
+    /// Our cookies or our token were not accepted: 401, or a redirect to a login page.
+    CredentialsRejected = "credentials_rejected", once, Retry, "Replace the file that the message names; it is read by itself, and jobs wait for it, which costs no attempt.";
+    /// The catalogue refused us: 403, or it wants a login and none is set.
+    CatalogRefused = "catalog_refused", once, GiveUp, "Look at what the account may see, and at `resolver`, then `hauld dead retry --kind catalog_refused`.";
+    /// The catalogue does not know the course.
+    CourseNotFound = "course_not_found", once, GiveUp, "Open the course URL; mend it at its source and order again.";
     /// What the catalogue or the resolver command answered is not a course manifest.
-    ManifestInvalid = "manifest_invalid", once, Retry;
+    ManifestInvalid = "manifest_invalid", once, Retry, "The message says where: show it to whoever runs the catalogue or wrote the command.";
     /// The course has no lecture with anything to download.
-    CourseEmpty = "course_empty", once, GiveUp;
-    /// The resolver command failed or took too long: run it by hand with the course URL.
-    ResolverFailed = "resolver_failed", once, Retry;
+    CourseEmpty = "course_empty", once, GiveUp, "Look at the course in the catalogue; when it has lectures, `hauld requeue`.";
+    /// The resolver command failed or took longer than `resolver.timeout_seconds`.
+    ResolverFailed = "resolver_failed", once, Retry, "Run it by hand with the course URL, as the user of the daemon.";
     /// A URL is not http or https, or cannot be parsed.
-    UrlInvalid = "url_invalid", once, GiveUp;
+    UrlInvalid = "url_invalid", once, GiveUp, "The message says which: mend the manifest or the order that it came from.";
     /// What came in place of a playlist is not one, or breaks a rule that cannot be guessed around.
-    PlaylistInvalid = "playlist_invalid", twice, Retry;
+    PlaylistInvalid = "playlist_invalid", twice, Retry, "`hauld inspect URL` shows the line; often it is a login or error page, else tell whoever packages the stream.";
     /// A playlist is over a limit of bytes, lines or segments.
-    PlaylistTooLarge = "playlist_too_large", once, GiveUp;
+    PlaylistTooLarge = "playlist_too_large", once, GiveUp, "If the stream is really that long raise `hls.max_playlist_bytes` or `hls.max_segments`, then `hauld dead retry`.";
     /// The playlist is a live stream: only finished streams are downloaded.
-    LiveUnsupported = "live_unsupported", once, GiveUp;
-    /// The playlist of an event was followed for `live.max_seconds` and has not ended: the job goes on with it later.
-    EventNotEnded = "event_not_ended", once, Retry;
-    /// The stream is protected by a DRM system: the daemon never works around protection.
-    DrmProtected = "drm_protected", once, GiveUp;
+    LiveUnsupported = "live_unsupported", once, GiveUp, "Order again when the recording is finished.";
+    /// The playlist of an event was followed for `live.max_seconds` and has not ended.
+    EventNotEnded = "event_not_ended", once, Retry, "Nothing: the job goes on with it later, from where it was.";
+    /// The stream is protected by a DRM system.
+    DrmProtected = "drm_protected", once, GiveUp, "Nothing: the daemon never works around protection. Ask the owner for a clear or AES-128 rendition.";
     /// The stream uses an encryption method that is not supported.
-    EncryptionUnsupported = "encryption_unsupported", once, GiveUp;
+    EncryptionUnsupported = "encryption_unsupported", once, GiveUp, "Ask the owner for AES-128 or a clear rendition; `hauld inspect URL` shows the method.";
     /// The server answered 404.
-    NotFound = "not_found", twice, Retry;
-    /// The server answered 401, 403 or 410: the link has expired or we are not entitled to it.
-    LinkExpired = "link_expired", once, Retry;
+    NotFound = "not_found", twice, Retry, "Open the URL of the message; when it is gone for good the lecture must be mended at its source.";
+    /// The server answered 401, 403 or 410, also to fresh links: they have expired, or we are not entitled to it.
+    LinkExpired = "link_expired", once, Retry, "Look whether the account may see the lecture, and at the clocks; then `hauld dead retry`.";
     /// The server answered 429: too many requests.
-    RateLimited = "rate_limited", again, Retry;
+    RateLimited = "rate_limited", again, Retry, "Lower `hls.concurrency`, `hls.max_connections_per_host` or `worker.jobs`; jobs are tried again with growing pauses.";
     /// The server answered 5xx.
-    ServerError = "server_error", again, Retry;
+    ServerError = "server_error", again, Retry, "Look at the host; jobs are tried again with growing pauses.";
     /// The server answered another status than the one asked for.
-    HttpRejected = "http_rejected", once, Retry;
+    HttpRejected = "http_rejected", once, Retry, "Ask the URL of the message with `curl -v`; often a proxy or a filter answers in its place.";
     /// A redirect was refused: too many, to another scheme, or from https to http.
-    RedirectRefused = "redirect_refused", once, GiveUp;
+    RedirectRefused = "redirect_refused", once, GiveUp, "Follow it with `curl -vL`; the catalogue should give the last address.";
     /// Name lookup, connecting or sending failed, or the peer cut the connection.
-    ConnectionFailed = "connection_failed", again, Retry;
+    ConnectionFailed = "connection_failed", again, Retry, "Look at name service, routes and firewalls of this host, then at the server.";
     /// The TLS handshake or the certificate check failed.
-    TlsFailed = "tls_failed", once, Retry;
+    TlsFailed = "tls_failed", once, Retry, "Look at the certificate with `openssl s_client`, at the clock and at `ca-certificates` of this host.";
     /// The server took too long to answer or stopped sending.
-    TimedOut = "timed_out", again, Retry;
+    TimedOut = "timed_out", again, Retry, "Look at the network and the host; `http.connect_timeout_seconds` and `http.idle_timeout_seconds` are the limits.";
     /// The body ended before its declared length.
-    BodyTruncated = "body_truncated", again, Retry;
+    BodyTruncated = "body_truncated", again, Retry, "Passes by itself; when it does not, a proxy or the origin cuts long answers.";
     /// The body is over its limit or longer than declared.
-    BodyTooLarge = "body_too_large", once, GiveUp;
+    BodyTooLarge = "body_too_large", once, GiveUp, "Ask the URL of the message with `curl -I`; when it is right, tell whoever runs the host.";
     /// What came in place of a segment is not media: empty, an error page, or another container.
-    SegmentInvalid = "segment_invalid", twice, Retry;
+    SegmentInvalid = "segment_invalid", twice, Retry, "Open the URL of the message: often a login page, or a file that the packager lost.";
     /// The playlist declares a segment absent (EXT-X-GAP): the lecture would have a hole.
-    SegmentMissing = "segment_missing", once, Retry;
+    SegmentMissing = "segment_missing", once, Retry, "Ask the owner to mend the recording, or accept holes with `hls.allow_gaps`.";
     /// Packets of a transport stream are missing inside a segment: the lecture would have a hole.
-    PacketsMissing = "packets_missing", twice, Retry;
+    PacketsMissing = "packets_missing", twice, Retry, "Ask the owner to mend the recording, or accept holes with `hls.allow_gaps`.";
     /// Codec, picture size or sound format change on the way: one .mp4 cannot hold it.
-    CodecChanged = "codec_changed", once, GiveUp;
+    CodecChanged = "codec_changed", once, GiveUp, "Keep such lectures as they come with `remux.container = \"ts\"`, or ask for another rendition (`hls.quality`).";
     /// A segment does not decrypt: not a multiple of 16 bytes, or wrong padding.
-    DecryptionFailed = "decryption_failed", twice, Retry;
+    DecryptionFailed = "decryption_failed", twice, Retry, "Often the wrong key came; `hauld inspect URL` shows keys and IVs: tell whoever packages the stream.";
     /// The key is not 16 bytes.
-    KeyInvalid = "key_invalid", twice, Retry;
-    /// No space left on the disk or at the destination, or over quota: make room; the job is tried again.
-    DiskFull = "disk_full", once, Retry;
+    KeyInvalid = "key_invalid", twice, Retry, "Often a login or error page came in its place: look at the cookies for the host of the key.";
+    /// No space left on the disk or at the destination, or over quota.
+    DiskFull = "disk_full", once, Retry, "Make room; jobs are tried again with growing pauses and go on where they were.";
     /// Reading or writing the disk failed.
-    DiskFailed = "disk_failed", once, Retry;
+    DiskFailed = "disk_failed", once, Retry, "Look at `dmesg`, mounts and permissions of the path in the message; `hauld check` tries them.";
     /// ffmpeg failed, or its result is not what went in.
-    RemuxFailed = "remux_failed", once, Retry;
+    RemuxFailed = "remux_failed", once, Retry, "The message has ffmpeg's last lines; `remux.container = \"ts\"` keeps lectures as they come.";
     /// The course folder could not be delivered.
-    DeliveryFailed = "delivery_failed", once, Retry;
-    /// The destination refuses courses (credentials, permission, an unknown remote): mend rclone's configuration or `delivery`, then requeue.
-    DeliveryRefused = "delivery_refused", once, GiveUp;
-    /// The backend did not accept the finalize call for `report.give_up_after_seconds`: the course is delivered; mend the backend or the secret, then requeue.
-    FinalizeFailed = "finalize_failed", once, Retry;
+    DeliveryFailed = "delivery_failed", once, Retry, "Look at the destination that the message names; the download is kept and the job is tried again.";
+    /// The destination refuses courses: credentials, permission, an unknown remote.
+    DeliveryRefused = "delivery_refused", once, GiveUp, "Mend rclone's configuration or `delivery`, then `hauld dead retry --kind delivery_refused`.";
+    /// The backend did not accept the finalize call for `report.give_up_after_seconds`; the course is delivered.
+    FinalizeFailed = "finalize_failed", once, Retry, "Mend the backend, `report.api_base_url` or the secret, then `hauld dead retry --kind finalize_failed`: only the call is made again.";
     /// The attempt took longer than `worker.job_timeout_seconds`.
-    JobTimeout = "job_timeout", once, Retry;
+    JobTimeout = "job_timeout", once, Retry, "What it has is kept: the next attempt goes on there. Raise the limit for long courses, or look why the host is slow.";
     /// The instance that held the job died, too often: the element may be what kills it.
-    WorkerCrashed = "worker_crashed", once, GiveUp;
-    /// A defect of this program (a panic): please report it.
-    Internal = "internal", once, Retry;
-    /// The instance is stopping; the job goes back to the queue.
-    Interrupted = "interrupted", once, HandBack;
-    /// The instance lost its lease; another one has the job.
-    LeaseLost = "lease_lost", once, Abandon;
+    WorkerCrashed = "worker_crashed", once, GiveUp, "Look into the journal for what killed it (memory?), report it, then `hauld dead retry`.";
+    /// A defect of this program (a panic).
+    Internal = "internal", once, Retry, "Please report it, with the log lines of the task.";
+    /// The instance is stopping.
+    Interrupted = "interrupted", once, HandBack, "Nothing: the job goes back to the queue and costs no attempt.";
+    /// The instance lost its lease, and another one has the job.
+    LeaseLost = "lease_lost", once, Abandon, "Nothing, unless it happens often: then look at Redis, the network and the load of this host.";
 }
 
 impl FailureKind {
@@ -319,13 +324,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_unique_and_meanings_are_sentences() {
+    fn names_are_unique_and_texts_are_sentences() {
         let mut names: Vec<_> = FailureKind::ALL.iter().map(|kind| kind.name()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), FailureKind::ALL.len());
         for kind in FailureKind::ALL {
-            assert!(kind.meaning().ends_with('.'), "{kind}: {}", kind.meaning());
+            for text in [kind.meaning(), kind.remedy()] {
+                assert!(text.ends_with('.'), "{kind}: {text}");
+            }
         }
     }
 

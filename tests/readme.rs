@@ -39,7 +39,7 @@ fn the_failure_table_is_that_of_the_code() {
             JobPolicy::HandBack => "handed back",
             JobPolicy::Abandon => "left alone",
         };
-        writeln!(rows, "| `{}` | {what} | {} |", kind.name(), kind.meaning()).unwrap();
+        writeln!(rows, "| `{}` | {what} | {} | {} |", kind.name(), kind.meaning(), kind.remedy()).unwrap();
     }
     assert_table(&rows);
 }

@@ -190,6 +190,7 @@ fn object(entry: &DeadEntry) -> serde_json::Value {
     }
     if let Some(kind) = FailureKind::named(&entry.envelope.kind) {
         object["meaning"] = kind.meaning().into();
+        object["remedy"] = kind.remedy().into();
         object["would_retry_by_itself"] = (kind.job_policy() == JobPolicy::Retry).into();
     }
     object

@@ -312,7 +312,8 @@ fn later(now: Timestamp, seconds: u64) -> String {
 
 /// The text that stands where RQ has a traceback.
 fn explained(failure: &Failure) -> String {
-    format!("hauld: {}: {failure}\n{}\n", failure.kind.name(), failure.kind.meaning())
+    let kind = failure.kind;
+    format!("hauld: {}: {failure}\n{} {}\n", kind.name(), kind.meaning(), kind.remedy())
 }
 
 fn packed(text: &str) -> Vec<u8> {

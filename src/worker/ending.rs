@@ -83,7 +83,7 @@ impl Pipeline {
             return Outcome::Abandoned;
         }
         self.metrics.job_failed(&failure);
-        tracing::error!(kind, "task failed after attempt {}: {failure} ({})", job.attempt, failure.kind.meaning());
+        tracing::error!(kind, "task failed after attempt {}: {failure}; to do: {}", job.attempt, failure.kind.remedy());
         self.give_up(&job.spec, job.attempt, trail, &failure, at).await;
         Outcome::Dead(failure)
     }

@@ -337,7 +337,7 @@ impl Pipeline {
                 let failure = Failure::new(FailureKind::named(kind).unwrap_or(FailureKind::Internal), message);
                 self.metrics.job_failed(&failure);
                 let kind = failure.kind.name();
-                tracing::error!(kind, "task failed: {failure} ({})", failure.kind.meaning());
+                tracing::error!(kind, "task failed: {failure}; to do: {}", failure.kind.remedy());
                 self.give_up(spec, job.attempt, trail, &failure, at.unwrap_or_else(Timestamp::now)).await;
                 Outcome::Dead(failure)
             }

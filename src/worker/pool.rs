@@ -347,7 +347,7 @@ impl Pool {
             let span = error_span!("job", task_id = spec.task_id.get());
             async {
                 self.metrics.job_failed(&failure);
-                error!(kind = failure.kind.name(), "task failed: {failure} ({})", failure.kind.meaning());
+                error!(kind = failure.kind.name(), "task failed: {failure}; to do: {}", failure.kind.remedy());
                 self.count("dead");
                 self.tell(spec, attempts, failure).await;
             }

@@ -39,7 +39,7 @@ async fn what_was_given_up_is_seen_understood_and_run_again() {
     assert_eq!(of_task(3101)["history"][0]["kind"], of_task(3101)["kind"]);
     let id = of_task(3101)["id"].as_str().unwrap();
     let shown = run(&daemon, &["dead", "show", id]);
-    assert!(shown.status.success() && text(&shown).contains("course_not_found") && text(&shown).contains("meaning"));
+    assert!(shown.status.success() && text(&shown).contains("course_not_found") && text(&shown).contains("remedy"));
 
     assert_eq!(run(&daemon, &["dead", "retry"]).status.code(), Some(2), "everything only when asked for");
     assert_eq!(run(&daemon, &["dead", "list", "--kind", "nonsense"]).status.code(), Some(2));
