@@ -57,6 +57,12 @@ impl Element {
     pub fn id(&self) -> String {
         hex::encode(&Sha256::digest(&self.0)[..16])
     }
+
+    /// When it was enqueued, if its producer wrote that into it.
+    pub fn enqueued_at(&self) -> Option<Timestamp> {
+        let value: Value = serde_json::from_slice(&self.0).ok()?;
+        value.get("timestamp")?.as_str()?.parse().ok()
+    }
 }
 
 impl fmt::Debug for Element {
@@ -187,6 +193,16 @@ mod tests {
         assert_eq!(spec.task_id.get(), 43);
         assert_eq!(spec.email, "user@example.com");
         assert_eq!(spec.course_url.as_str(), "https://learn.example.com/course/intro/");
+    }
+
+    #[test]
+    fn knows_when_it_was_enqueued_if_its_producer_says_so() {
+        let at = |text: &str| Element(text.as_bytes().to_vec()).enqueued_at();
+        let written = at(r#"{"timestamp":"2026-01-13T02:00:00.000Z"}"#).unwrap();
+        assert_eq!(written.as_second(), 1_768_269_600);
+        for without in [r#"{"timestamp":"yesterday"}"#, r#"{"timestamp":7}"#, "{}", "[]", "", "an-rq-id"] {
+            assert_eq!(at(without), None, "{without}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap};
 use url::Url;
 
-use crate::config::{BearerSettings, Config};
+use crate::config::{BearerSettings, Config, StoreKind};
 use crate::failure::Result;
 use crate::http::{Bearer, CookieJar, timestamp, unix_now};
 use crate::metrics::{CredentialLabel, Metrics};
@@ -19,6 +19,8 @@ pub struct Logins {
     pub enrollment: Arc<Login>,
     /// For the catalogue; its cookies go to the media hosts, too.
     pub resolver: Arc<Login>,
+    /// For a task store behind HTTP, which reads its token itself: this one tells when it expires.
+    pub store: Arc<Login>,
 }
 
 /// What one service is shown.
@@ -47,14 +49,17 @@ impl Logins {
         if is_shared {
             enroller.cookies = catalog.cookies.clone();
         }
-        Ok(Logins { enrollment: Arc::new(enroller), resolver: Arc::new(catalog) })
+        let token = config.store.http.token.as_ref().filter(|_| config.store.kind == StoreKind::Http);
+        let store = Login::open(("store.http_token", token), None)?;
+        Ok(Logins { enrollment: Arc::new(enroller), resolver: Arc::new(catalog), store: Arc::new(store) })
     }
 
     /// Each with what its cookies and its token are called in metrics and by `hauld check`.
-    pub fn named(&self) -> [(&Login, [&'static str; 2]); 2] {
+    pub fn named(&self) -> [(&Login, [&'static str; 2]); 3] {
         [
             (&self.enrollment, ["enrollment_cookies", "enrollment_token"]),
             (&self.resolver, ["resolver_cookies", "catalog_token"]),
+            (&self.store, ["store_cookies", "store_token"]),
         ]
     }
 
@@ -83,7 +88,7 @@ impl Logins {
 
     /// Reads every file again: what cannot be used stays as it was, and the log says so.
     pub fn read_again(&self) {
-        for login in [&self.enrollment, &self.resolver] {
+        for login in [&self.enrollment, &self.resolver, &self.store] {
             login.token.iter().for_each(Bearer::read_again);
         }
         self.resolver.cookies.read_again();

@@ -1,5 +1,8 @@
 //! Every metric, in one table. Names follow Prometheus: base units, `_total` for counters, few
-//! labels, never a task id.
+//! labels, never a task id. What the operating system knows of the process is read in `process`.
+
+mod count;
+mod process;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -8,10 +11,11 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use self::count::{Count, Counted};
 use crate::failure::{Failure, FailureKind};
 
 /// Label of a counter of failures.
@@ -38,7 +42,7 @@ pub struct StateLabel {
 /// Label of when a login expires.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabel {
-    /// `enrollment_cookies`, `enrollment_token`, `resolver_cookies` or `catalog_token`.
+    /// `enrollment_cookies`, `enrollment_token`, `resolver_cookies`, `catalog_token` or `store_token`.
     pub credential: &'static str,
 }
 
@@ -52,26 +56,32 @@ pub struct RouteLabel {
 }
 
 macro_rules! metrics {
-    ($($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal, $make:expr;)+) => {
+    ($($prefix:literal {
+        $($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $name:literal, $make:expr;)+
+    })+) => {
         /// All metrics of the process. Cheap to clone the `Arc` around it.
         pub struct Metrics {
-            $($(#[doc = $doc])+ pub $field: $kind,)+
+            $($($(#[doc = $doc])+ pub $field: $kind,)+)+
             registry: Registry,
         }
 
         impl Metrics {
             fn build() -> Metrics {
-                let mut registry = Registry::with_prefix("hauld");
+                let mut registry = Registry::default();
                 $(
-                    let $field: $kind = $make;
-                    registry.register($name, concat!($($doc),+).trim_ascii().trim_end_matches('.'), $field.clone());
+                    let group = registry.sub_registry_with_prefix($prefix);
+                    $(
+                        let $field: $kind = $make;
+                        let help = concat!($($doc),+).trim_ascii().trim_end_matches('.');
+                        group.register($name, help, $field.clone());
+                    )+
                 )+
-                Metrics { $($field,)+ registry }
+                Metrics { $($($field,)+)+ registry }
             }
 
             /// Name (as scraped, without `_total` of counters) and help of each metric, for the documentation.
             pub fn table() -> Vec<(&'static str, &'static str)> {
-                vec![$((concat!("hauld_", $name), concat!($($doc),+).trim_ascii()),)+]
+                vec![$($((concat!($prefix, "_", $name), concat!($($doc),+).trim_ascii()),)+)+]
             }
         }
     };
@@ -87,7 +97,18 @@ fn request_buckets() -> Histogram {
     Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
 }
 
+/// Seconds from 50 ms to half a minute, each twice the one before: single segments.
+fn segment_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.05, 2.0, 10))
+}
+
+/// Seconds from a quarter of a millisecond to a second: a server in the same house, or one in trouble.
+fn round_trip_buckets() -> Histogram {
+    Histogram::new([0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0])
+}
+
 metrics! {
+"hauld" {
     /// Jobs that ended, by outcome: done, retry, untold (delivered, backend or task store still to be told), dead, returned (handed back), abandoned (lease lost).
     jobs: Family<OutcomeLabel, Counter> = "jobs", Family::default();
     /// Failed attempts at a job, by failure kind.
@@ -96,6 +117,12 @@ metrics! {
     jobs_running: Gauge = "jobs_running", Gauge::default();
     /// Elements by state (waiting, running, delayed, untold (delivered, backend or task store still to be told), dead), over all instances.
     queue_elements: Family<StateLabel, Gauge> = "queue_elements", Family::default();
+    /// Instances with a lease, over all hosts.
+    leases: Gauge = "leases", Gauge::default();
+    /// Age of the waiting element that is taken next: since it was enqueued, if it says when, else since this instance first saw it there; 0 when nothing waits.
+    oldest_waiting: Gauge<f64, AtomicU64> = "oldest_waiting_age_seconds", Gauge::default();
+    /// Time from when an element was enqueued to the start of its first attempt, of elements that say when.
+    pickup_seconds: Histogram = "pickup_latency_seconds", job_buckets();
     /// Time that an attempt at a job took.
     job_seconds: Histogram = "job_duration_seconds", job_buckets();
     /// Time that a job waited at the enrollment gate.
@@ -108,6 +135,14 @@ metrics! {
     segments: Counter = "segments", Counter::default();
     /// Failed requests for segments, by failure kind; most are tried again.
     segment_failures: Family<KindLabel, Counter> = "segment_failures", Family::default();
+    /// Requests for segments that were made again after a failure.
+    segment_retries: Counter = "segment_retries", Counter::default();
+    /// Time that a segment took, from its request to its last byte; waits for memory and for the rate limit are in it.
+    segment_seconds: Histogram = "segment_duration_seconds", segment_buckets();
+    /// Time from the request for a segment or a file to the head of its answer.
+    first_byte_seconds: Histogram = "time_to_first_byte_seconds", request_buckets();
+    /// Connections to media hosts and the catalogue that are open, in use or kept for the next request.
+    media_connections: Gauge = "media_connections", Gauge::default();
     /// Bytes received from media hosts.
     received_bytes: Counter = "received_bytes", Counter::default();
     /// Bytes written to staging.
@@ -140,14 +175,34 @@ metrics! {
     hook_requests: Family<RouteLabel, Counter> = "hook_requests", Family::default();
     /// Time that a request to the hook took.
     hook_seconds: Histogram = "hook_request_duration_seconds", request_buckets();
-    /// Unix time at which a login expires (enrollment_cookies, enrollment_token, resolver_cookies, catalog_token), where it says so: the first of the cookies that the service is shown, or a JSON Web Token.
+    /// Unix time at which a login expires (enrollment_cookies, enrollment_token, resolver_cookies, catalog_token, store_token), where it says so: the first of the cookies that the service is shown, or a JSON Web Token.
     credential_expiry: Family<CredentialLabel, Gauge> = "credential_expiry_timestamp_seconds", Family::default();
     /// 1 when the last command to Redis succeeded.
     redis_up: Gauge = "redis_up", Gauge::default();
+    /// Connections to Redis that are open.
+    redis_connections: Gauge = "redis_connections", Gauge::default();
+    /// Time from a small command to the answer of Redis, asked once in each sweep.
+    redis_round_trip_seconds: Histogram = "redis_round_trip_seconds", round_trip_buckets();
     /// Free bytes on the disk of the staging directory.
     staging_free_bytes: Gauge<f64, AtomicU64> = "staging_free_bytes", Gauge::default();
     /// Unix time of the last job that was done.
     last_success: Gauge = "last_success_timestamp_seconds", Gauge::default();
+}
+
+"process" {
+    /// CPU time of the process, user and system.
+    process_cpu_seconds: Counter<f64, AtomicU64> = "cpu_seconds", Counter::default();
+    /// Resident memory of the process.
+    process_resident_bytes: Gauge = "resident_memory_bytes", Gauge::default();
+    /// Threads of the process.
+    process_threads: Gauge = "threads", Gauge::default();
+    /// Open file descriptors of the process.
+    process_open_fds: Gauge = "open_fds", Gauge::default();
+    /// Most file descriptors that the process may have open.
+    process_max_fds: Gauge = "max_fds", Gauge::default();
+    /// Unix time at which the process started.
+    process_start: Gauge<f64, AtomicU64> = "start_time_seconds", Gauge::default();
+}
 }
 
 /// Every word that labels `hauld_jobs_total`.
@@ -172,7 +227,9 @@ impl Metrics {
             metrics.enrollments.get_or_create_owned(&OutcomeLabel { outcome });
         }
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        metrics.registry.register("build", "Version of this program", build);
+        let own = metrics.registry.sub_registry_with_prefix("hauld");
+        own.register("build", "Version of this program", build);
+        metrics.process_start.set(jiff::Timestamp::now().as_duration().as_secs_f64());
         Arc::new(metrics)
     }
 
@@ -184,6 +241,13 @@ impl Metrics {
     /// Counts a failed request for a segment.
     pub fn segment_failed(&self, failure: &Failure) {
         self.segment_failures.get_or_create(&KindLabel { kind: failure.kind.name() }).inc();
+    }
+
+    /// Sets what nobody counts: it is only known when somebody asks.
+    fn look(&self) {
+        process::look(self);
+        self.media_connections.set(crate::http::OPEN_CONNECTIONS.count());
+        self.redis_connections.set(crate::redis_client::OPEN_CONNECTIONS.count());
     }
 
     /// The text of `/metrics` in the older format of Prometheus (0.0.4), which every scraper understands:
@@ -213,6 +277,7 @@ impl Metrics {
 
     /// The text of `/metrics`: OpenMetrics 1.0.
     pub fn encode(&self) -> String {
+        self.look();
         let mut text = String::new();
         // Writing to a String cannot fail, and nothing else in the encoder does.
         let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RANGE};
@@ -118,6 +119,7 @@ impl Fetcher {
             let failure = self.allowance.retry(failure).map_err(place)?;
             let kind = failure.kind.name();
             tracing::debug!(kind, request_attempt = attempt, "{}: {failure}; trying again", name(unit));
+            self.metrics.segment_retries.inc();
             slot.start_over();
             if !host.heed(&failure) {
                 tokio::time::sleep(http::pause(attempt, None)).await;
@@ -141,6 +143,7 @@ impl Fetcher {
             }
             None => None,
         };
+        let started = Instant::now();
         let mut response = self.request(headers, unit).await?;
         let mut body = Body::of(unit, &response)?;
         let encoding = Encoding::of(&response.headers).at(|| shown(&unit.url))?;
@@ -164,6 +167,7 @@ impl Fetcher {
         body.check_end(unit)?;
         let facts = intake.finish().await.at(|| shown(&unit.url))?;
         response.leave().await;
+        self.metrics.segment_seconds.observe(started.elapsed().as_secs_f64());
         Ok(facts)
     }
 
@@ -186,7 +190,9 @@ impl Fetcher {
             // cannot fail: digits and a dash.
             range.into_iter().for_each(|range| drop(extra.insert(RANGE, range)));
         }
+        let asked = Instant::now();
         let response = self.client.get(&unit.url, headers, &extra).await?;
+        self.metrics.first_byte_seconds.observe(asked.elapsed().as_secs_f64());
         match (response.status, unit.byte_range) {
             (StatusCode::OK, _) | (StatusCode::PARTIAL_CONTENT, Some(_)) => Ok(response),
             _ => Err(response.refusal(headers)),

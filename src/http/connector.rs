@@ -10,13 +10,12 @@ use std::time::Duration;
 use hyper::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::connection::Connection;
+
 type BoxError = Box<dyn Error + Send + Sync>;
-type Connected = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Connects to http and https; cheap to clone.
 #[derive(Clone)]
@@ -49,9 +48,9 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = Connected;
+    type Response = Connection;
     type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<Connected, BoxError>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Connection, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.tcp.poll_ready(context).map_err(Into::into)
@@ -60,9 +59,9 @@ impl Service<Uri> for Connector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         if uri.scheme_str() == Some("https") {
             let tls = self.tls();
-            return Box::pin(async move { tls?.call(uri).await });
+            return Box::pin(async move { Ok(Connection::new(tls?.call(uri).await?)) });
         }
         let connecting = self.tcp.call(uri);
-        Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+        Box::pin(async move { Ok(Connection::new(MaybeHttpsStream::Http(connecting.await?))) })
     }
 }

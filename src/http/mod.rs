@@ -1,6 +1,7 @@
 //! The one client builder, and the one translation from HTTP trouble to failure kinds.
 
 mod bearer;
+mod connection;
 mod connector;
 mod cookies;
 mod encoding;
@@ -20,6 +21,7 @@ use reqwest::{Client, ClientBuilder, Response, StatusCode};
 use url::Url;
 
 pub use bearer::Bearer;
+pub use connection::OPEN_CONNECTIONS;
 pub use cookies::{CookieJar, CookiesFor, timestamp, unix_now};
 pub use encoding::{Collector, Encoding, Gunzip};
 pub use headers::{RequestHeaders, headers_for};

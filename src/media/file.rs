@@ -7,6 +7,7 @@
 
 use std::fs::Metadata;
 use std::path::Path;
+use std::time::Instant;
 
 use reqwest::StatusCode;
 use reqwest::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, HeaderValue, IF_RANGE, RANGE};
@@ -199,11 +200,14 @@ impl Transfer<'_> {
             headers.insert(RANGE, range);
             headers.insert(IF_RANGE, validator);
         }
-        tokio::select! {
+        let started = Instant::now();
+        let response = tokio::select! {
             biased;
-            () = self.fetch.cancel.cancelled() => Err(interrupted(self.url)),
-            response = self.fetch.client.get(self.url, self.fetch.headers, &headers) => response,
-        }
+            () = self.fetch.cancel.cancelled() => return Err(interrupted(self.url)),
+            response = self.fetch.client.get(self.url, self.fetch.headers, &headers) => response?,
+        };
+        self.fetch.metrics.first_byte_seconds.observe(started.elapsed().as_secs_f64());
+        Ok(response)
     }
 
     /// Where the body of this answer begins, and how long the file is in all.

@@ -11,6 +11,7 @@
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`, `look`: what an operator does and sees; `producer`: pushing
 //! * `note`: how far a job is, for those who look
+//! * `measure`: the gauges
 //! * `audit`, `findings`: the account, and what does not add up; `repair`: mending it
 //! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
@@ -27,6 +28,7 @@ mod keys;
 mod lease;
 mod link;
 mod look;
+mod measure;
 mod note;
 mod notices;
 mod pause;
@@ -109,6 +111,8 @@ struct Shared {
     untold: Notify,
     /// A notice was written.
     notices: Notify,
+    /// The waiting element that is taken next, since this instance has seen it there.
+    next_in_line: Mutex<Option<(Vec<u8>, Instant)>>,
     /// When the sweeping loop last came round, whether or not Redis answered.
     last_round: Mutex<Instant>,
     /// Jobs that the sweep has put on the dead list.
@@ -161,6 +165,18 @@ impl Leased {
         self.stopped = run.stop.clone();
         self.rq = Some(run);
         self
+    }
+
+    /// How long it had waited when its first attempt began; `None` for another attempt, and when nobody
+    /// wrote down when it was enqueued.
+    pub fn waited(&self) -> Option<Duration> {
+        let enqueued_at = match &self.rq {
+            Some(run) => run.execution.job.enqueued_at,
+            None => self.element.enqueued_at(),
+        };
+        let first = self.record == Record::default();
+        // Its producer's clock may be ahead of ours.
+        enqueued_at.filter(|_| first).map(measure::age)
     }
 
     /// Cancelled when somebody wants this one job to be stopped for good.
@@ -245,6 +261,7 @@ impl Queue {
             delayed: Notify::new(),
             untold: Notify::new(),
             notices: Notify::new(),
+            next_in_line: Mutex::default(),
             last_round: Mutex::new(Instant::now()),
             crashed,
             crashed_receiver: Mutex::new(Some(crashed_receiver)),

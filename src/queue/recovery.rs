@@ -21,7 +21,6 @@ use super::rq::{self, Seen};
 use super::{Crashed, DeadEnvelope, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
-use crate::metrics::StateLabel;
 use crate::redis_client;
 use crate::rq::RqWorker;
 
@@ -286,21 +285,5 @@ impl Queue {
             jobs.push(Job { claim, element, record, rq });
         }
         Ok(jobs)
-    }
-
-    /// Sets the gauges.
-    async fn measure(&self) -> Result<(), RedisError> {
-        let depths = self.shared.view.totals(redis::pipe()).await?.depths;
-        let gauges = [
-            ("waiting", depths.waiting),
-            ("running", depths.running),
-            ("delayed", depths.delayed),
-            ("untold", depths.untold),
-            ("dead", depths.dead),
-        ];
-        for (state, count) in gauges {
-            self.shared.metrics.queue_elements.get_or_create(&StateLabel { state }).set(count as i64);
-        }
-        Ok(())
     }
 }

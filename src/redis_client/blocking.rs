@@ -7,8 +7,9 @@ use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::{Client, Cmd, Pipeline, RedisError, RedisFuture, Value};
 use tokio::sync::Mutex;
 
-use super::RESPONSE_TIMEOUT;
 use super::link::{Link, Live, connect, not_connected};
+use super::{OPEN_CONNECTIONS, RESPONSE_TIMEOUT};
+use crate::metrics::Counted;
 
 /// A connection of its own for one command at a time, which may block. After an error it is to be
 /// dropped and another to be opened.
@@ -18,6 +19,7 @@ pub struct BlockingConnection {
     /// What it was opened beside: an error of this one tells about that one too.
     link: Arc<Link>,
     live: Live,
+    _counted: Counted,
 }
 
 /// Ends the wait of a [`BlockingConnection`], on the same server.
@@ -45,7 +47,7 @@ impl BlockingConnection {
             Err(error) => return Err(error),
         };
         let unblock = Unblock { client, client_id, connection: Arc::default() };
-        Ok(BlockingConnection { connection, unblock, link, live })
+        Ok(BlockingConnection { connection, unblock, link, live, _counted: OPEN_CONNECTIONS.one() })
     }
 
     /// What ends the wait of this connection.

@@ -16,7 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::cluster::{self, KnownScripts};
 use super::sentinels::Switch;
 use super::server::Server;
-use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::{CONNECT_TIMEOUT, OPEN_CONNECTIONS, RESPONSE_TIMEOUT};
+use crate::metrics::Counted;
 
 /// How long a sentinel may still name the primary of before.
 const DISAGREEMENT: Duration = Duration::from_secs(30);
@@ -58,6 +59,7 @@ pub(super) struct Live {
     opened: Instant,
     /// Cancelled when another server has become the primary.
     pub(super) moved: CancellationToken,
+    _counted: Arc<Counted>,
 }
 
 /// How commands get to the server.
@@ -188,7 +190,12 @@ async fn open(link: Arc<Link>, not_before: Instant) -> Result<Live, RedisError> 
     let opened = tokio::time::timeout(OPEN_TIMEOUT, link.server.open()).await;
     let opened = opened.unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()));
     let way = opened.map_err(|error| link.failed(error))?;
-    let live = Live { way: Arc::new(way), opened: Instant::now(), moved: CancellationToken::new() };
+    let live = Live {
+        way: Arc::new(way),
+        opened: Instant::now(),
+        moved: CancellationToken::new(),
+        _counted: Arc::new(OPEN_CONNECTIONS.one()),
+    };
     let mut state = link.lock();
     if let Way::Server(client, _) = &*live.way {
         let found = address(client);

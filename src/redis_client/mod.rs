@@ -22,7 +22,11 @@ pub(crate) use server::shown;
 
 use crate::config::{RedisSettings, read_secret_file};
 use crate::failure::{Failure, FailureKind, Result};
+use crate::metrics::Count;
 use server::Server;
+
+/// Connections that commands go over; to a Cluster as a whole it is one.
+pub static OPEN_CONNECTIONS: Count = Count::new();
 
 /// How long a command that does not block may take.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);

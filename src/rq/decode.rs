@@ -5,6 +5,7 @@ use std::io::Read;
 use std::time::Duration;
 
 use flate2::read::ZlibDecoder;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::graph::{Graph, Node, NodeId};
@@ -27,6 +28,7 @@ pub const FIELDS: &[&str] = &[
     "origin",
     "worker_name",
     "started_at",
+    "enqueued_at",
     "timeout",
     "ttl",
     "result_ttl",
@@ -69,6 +71,8 @@ pub struct RqJob {
     pub worker_name: String,
     /// When its last execution began, as it stands there.
     pub started_at: String,
+    /// When it was put into the list last.
+    pub enqueued_at: Option<Timestamp>,
     /// Limit of one attempt; `None` when it has none.
     pub timeout: Option<Duration>,
     /// Life of the hash while the job waits, in seconds.
@@ -110,6 +114,7 @@ impl RqJob {
             status: text("status"),
             worker_name: text("worker_name"),
             started_at: text("started_at"),
+            enqueued_at: text("enqueued_at").parse().ok(),
             timeout: number("timeout")
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|seconds| *seconds > 0)

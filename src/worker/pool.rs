@@ -224,6 +224,9 @@ impl Pool {
     /// One job from its lease to its settle.
     async fn job(&self, leased: Arc<Leased>) {
         let _running = Running::new(&self.metrics);
+        if let Some(waited) = leased.waited() {
+            self.metrics.pickup_seconds.observe(waited.as_secs_f64());
+        }
         let started = Instant::now();
         let outcome = self.attempt(&leased).await;
         let seconds = started.elapsed().as_secs_f64();

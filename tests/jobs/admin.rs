@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::support::{Publish, wait};
-use crate::world::{World, course_of, small};
+use crate::support::{Fault, Publish, wait};
+use crate::world::{LIST, World, course_of, course_url, small};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -26,7 +26,7 @@ fn samples(text: &str) -> HashMap<String, f64> {
         let bare = name.split('{').next().unwrap();
         let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| bare.strip_suffix(end));
         let known = types.contains_key(bare) || family.is_some_and(|family| types.contains_key(family));
-        assert!(known && bare.starts_with("hauld_"), "{line}");
+        assert!(known && (bare.starts_with("hauld_") || bare.starts_with("process_")), "{line}");
         assert_eq!(samples.insert(name.to_owned(), value), None, "{line}");
     }
     samples
@@ -59,6 +59,12 @@ async fn metrics_count_what_happened() {
         ("hauld_delivery_duration_seconds_count", 1.0),
         ("hauld_finalize_duration_seconds_count", 1.0),
         ("hauld_enrollment_wait_seconds_count", 1.0),
+        ("hauld_pickup_latency_seconds_count", 1.0),
+        ("hauld_segment_duration_seconds_count", 3.0),
+        ("hauld_time_to_first_byte_seconds_count", 3.0),
+        ("hauld_segment_retries_total", 0.0),
+        ("hauld_leases", 1.0),
+        ("hauld_oldest_waiting_age_seconds", 0.0),
         ("hauld_buffer_used_bytes", 0.0),
         ("hauld_redis_up", 1.0),
     ] {
@@ -69,8 +75,50 @@ async fn metrics_count_what_happened() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
     assert!((now - after["hauld_last_success_timestamp_seconds"]).abs() < 60.0);
     assert!(after["hauld_staging_free_bytes"] > 0.0);
+    assert!(after["hauld_redis_round_trip_seconds_count"] > 0.0);
+    assert!(after["hauld_redis_connections"] >= 2.0, "one that blocks, one for everything else");
+    assert!(after["hauld_media_connections"] >= 1.0, "kept for the next request");
+    assert!((now - after["process_start_time_seconds"]).abs() < 60.0);
+    assert!(after["process_cpu_seconds_total"] > 0.0 && after["process_resident_memory_bytes"] > 1e6);
+    assert!(after["process_open_fds"] > 3.0 && after["process_open_fds"] < after["process_max_fds"]);
     let failures = after.keys().filter(|name| name.starts_with("hauld_job_failures_total{")).count();
     assert_eq!(failures, hauld::failure::FailureKind::ALL.len(), "every kind from the start");
+}
+
+#[tokio::test]
+async fn what_waits_has_an_age_and_what_is_asked_for_again_is_counted() {
+    let world = World::new();
+    let daemon = world.daemon().start().await;
+    let pause = |word: &str| assert!(daemon.command(&[word]).output().unwrap().status.success());
+    let age = || daemon.metric("hauld_oldest_waiting_age_seconds").unwrap();
+    pause("pause");
+    daemon.wait_for_log(&["paused: no job is started"]).await;
+    let segments = world.publish(7002, &small());
+    world.origin.fault(&segments[1], Fault::Status(503).times(1));
+    world.redis.set_task(7002, "enrolled");
+    // Without a word of when it was enqueued: since it is seen there.
+    let url = course_url(7002);
+    let element = format!("{{\"taskId\":7002,\"email\":\"a@b\",\"courseUrl\":\"{url}\"}}");
+    world.redis.cli(&["LPUSH", LIST, &element]);
+    wait::until("it has waited", LIMIT, || (age() > 0.0).then_some(())).await;
+    assert!(age() < 60.0, "{}", age());
+    // Behind it another one, which is taken next when that one has gone; it is from another year.
+    let course = Publish::of(&small()).at(&world.origin, "/7003");
+    world.submit(7003, &course_of(7003, &course.url));
+    world.redis.cli(&["LREM", LIST, "0", &element]);
+    wait::until("the old one is next", LIMIT, || (age() > 86_400.0).then_some(())).await;
+    world.redis.cli(&["RPUSH", LIST, &element]);
+    pause("resume");
+    for task_id in [7002, 7003] {
+        world.redis.wait_for_task(task_id, "completed").await;
+        world.settled(task_id).await;
+    }
+    wait::until("nothing waits", LIMIT, || (age() == 0.0).then_some(())).await;
+    let after = samples(&daemon.metrics());
+    assert_eq!(after["hauld_segment_retries_total"], 1.0);
+    assert_eq!(after["hauld_segment_duration_seconds_count"], 6.0);
+    assert_eq!(after["hauld_time_to_first_byte_seconds_count"], 7.0, "the refusal has a head, too");
+    assert_eq!(after["hauld_pickup_latency_seconds_count"], 1.0, "of the one that says when it was enqueued");
 }
 
 #[tokio::test]

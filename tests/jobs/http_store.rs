@@ -47,6 +47,8 @@ async fn every_status_is_judged_and_the_end_is_written() {
     assert_eq!(world.dead_of(705).await["kind"], "unexpected_status");
     assert_eq!(service.get(705, "status").unwrap(), "completed");
     assert_eq!(world.redis.cli(&["KEYS", "hauld:task:*"]), "", "Redis knows nothing of the status");
+    let expiry = daemon.metric("hauld_credential_expiry_timestamp_seconds{credential=\"store_token\"}");
+    assert_eq!(expiry, Some(4e9));
     assert!(!daemon.log_text().contains(TOKEN));
 }
 

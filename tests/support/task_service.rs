@@ -11,8 +11,8 @@ use super::wait;
 
 /// The path below which the tasks are, as a pattern of the origin.
 pub const TASKS: &str = "/api/v1/tasks/*";
-/// The bearer token that it wants to see.
-pub const TOKEN: &str = "token-of-the-task-service";
+/// What it wants to see: a token that says when it expires (`{"exp":4000000000}`).
+pub const TOKEN: &str = "e30.eyJleHAiOjQwMDAwMDAwMDB9.c2ln";
 /// How long a task may take to get to a status.
 const TASK_LIMIT: Duration = Duration::from_secs(60);
 
