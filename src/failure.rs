@@ -128,6 +128,8 @@ failure_kinds! {
     HttpRejected = "http_rejected", once, Retry, "Ask the URL of the message with `curl -v`; often a proxy or a filter answers in its place.";
     /// A redirect was refused: too many, to another scheme, or from https to http.
     RedirectRefused = "redirect_refused", once, GiveUp, "Follow it with `curl -vL`; the catalogue should give the last address.";
+    /// A host is not on the public internet: loopback, private, link-local, or nobody's.
+    AddressRefused = "address_refused", once, GiveUp, "If the host is one of yours, name it in `network.allow`, then `hauld dead retry --kind address_refused`; else ask who made the course what it does there.";
     /// Name lookup, connecting or sending failed, or the peer cut the connection.
     ConnectionFailed = "connection_failed", again, Retry, "Look at name service, routes and firewalls of this host, then at the server.";
     /// The TLS handshake or the certificate check failed.
@@ -237,6 +239,7 @@ impl FailureKind {
                 | ServerError
                 | HttpRejected
                 | RedirectRefused
+                | AddressRefused
                 | ConnectionFailed
                 | TlsFailed
                 | TimedOut

@@ -41,7 +41,8 @@ pub fn run(arguments: &[&str]) {
     let [url, jobs, seconds, directory, settings @ ..] = arguments else { panic!("{arguments:?}") };
     let settings = settings.iter().filter_map(|setting| setting.split_once('='));
     let flags = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let config = Config::load(None, Default::default(), flags).unwrap_or_else(|errors| panic!("{errors:?}"));
+    let mut config = Config::load(None, Default::default(), flags).unwrap_or_else(|errors| panic!("{errors:?}"));
+    config.http.network.allow_typed(&Url::parse(url).expect("a URL"));
     let seconds = seconds.parse().expect("a number");
     let directory = Path::new(directory);
     let work = download(&config, url, jobs.parse().expect("a number"), Duration::from_secs(seconds), directory);

@@ -71,6 +71,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 /// The one failure that ended it; nothing is left under a final name that is not whole.
 pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathBuf> {
     let url = &arguments.url;
+    config.http.network.allow_typed(url);
     config.hls.quality = arguments.quality.unwrap_or(config.hls.quality);
     config.hls.concurrency = arguments.concurrency.map_or(config.hls.concurrency, usize::from);
     config.hls.max_requests = config.hls.max_requests.max(config.hls.concurrency);

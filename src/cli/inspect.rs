@@ -38,10 +38,11 @@ pub struct InspectArguments {
 ///
 /// # Errors
 /// What loading or parsing failed with.
-pub async fn run(arguments: &InspectArguments, config: Config) -> Result<String> {
+pub async fn run(arguments: &InspectArguments, mut config: Config) -> Result<String> {
     let text = &arguments.playlist;
     let playlist = if text.starts_with("http://") || text.starts_with("https://") {
         let url = crate::http::parse_url(text)?;
+        config.http.network.allow_typed(&url);
         let headers = RequestHeaders::new(&url, &[], Default::default())?;
         let engine = Engine::new(&config, Metrics::new())?;
         let allowance = engine.job_allowance();

@@ -7,6 +7,7 @@ mod delivery;
 mod environment_file;
 mod hls;
 mod hook;
+mod http;
 mod queue;
 mod report;
 mod settings;
@@ -17,6 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::http::AllowedHost;
 use crate::redis_client;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -140,25 +142,7 @@ impl Config {
                 concurrency: s.integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
             },
             resolver: read_resolver(s),
-            http: HttpSettings {
-                connect_timeout: seconds(s.integer(
-                    "http.connect_timeout_seconds",
-                    10,
-                    1..=120,
-                    "Limit for connecting.",
-                )),
-                idle_timeout: seconds(s.integer(
-                    "http.idle_timeout_seconds",
-                    30,
-                    1..=600,
-                    "Silence after which a request has failed.",
-                )),
-                user_agent: s.text(
-                    "http.user_agent",
-                    concat!("hauld/", env!("CARGO_PKG_VERSION")),
-                    "User-Agent of every request (default: hauld and its version).",
-                ),
-            },
+            http: http::read(s),
             hls: hls::read(s),
             live: LiveSettings {
                 max: seconds(s.integer(
@@ -217,6 +201,7 @@ impl Config {
             },
         };
         config.spread_admin_ports(&source);
+        config.allow_what_was_typed();
         source.refuse_unknown();
         config.cross_check(&mut source);
         Ok((config, source))
@@ -229,6 +214,16 @@ impl Config {
         {
             address.set_port(address.port() + number);
         }
+    }
+
+    /// The hosts that courses come from by configuration may be anywhere. Nobody else asks the backend
+    /// and the enrollment service: courses have no business there.
+    fn allow_what_was_typed(&mut self) {
+        let network = &mut self.http.network;
+        if let Some(catalog) = &self.resolver.catalog_endpoint {
+            network.allow_typed(catalog);
+        }
+        network.allow.extend(self.hook.allowed_course_hosts.iter().filter_map(|host| AllowedHost::parse(host).ok()));
     }
 
     /// Settings that only make sense together.

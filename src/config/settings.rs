@@ -8,6 +8,8 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
+use crate::http::AllowedHost;
+
 /// Everything that can be set.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -212,6 +214,38 @@ pub struct HttpSettings {
     /// Silence on a connection after which a request has failed.
     pub idle_timeout: Duration,
     pub user_agent: String,
+    pub network: NetworkSettings,
+}
+
+/// What may be reached.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkSettings {
+    /// Hosts that may be anywhere: all others must be on the public internet. With the endpoints that
+    /// courses come from.
+    pub allow: Vec<AllowedHost>,
+    /// Redirects of one request.
+    pub max_redirects: usize,
+}
+
+#[cfg(test)]
+impl HttpSettings {
+    /// For tests whose servers are on this host.
+    pub fn loopback() -> HttpSettings {
+        let allow = vec![AllowedHost::parse("127.0.0.1").expect("an address")];
+        HttpSettings {
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(5),
+            user_agent: "test".into(),
+            network: NetworkSettings { allow, max_redirects: 5 },
+        }
+    }
+}
+
+impl NetworkSettings {
+    /// What the operator has typed may be asked wherever it is.
+    pub fn allow_typed(&mut self, url: &Url) {
+        self.allow.extend(AllowedHost::endpoint(url));
+    }
 }
 
 /// The HLS engine.

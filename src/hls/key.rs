@@ -19,6 +19,9 @@ const IN_FLIGHT: usize = 4;
 /// Keys that are remembered: with a key for each segment the old ones are of no use any more.
 const REMEMBERED: usize = 1024;
 
+/// Redirects on the way to a key: who gives it out is no content delivery network.
+const MAX_REDIRECTS: usize = 3;
+
 type Cell = Arc<OnceCell<[u8; KEY_BYTES]>>;
 
 /// The keys of one track. `Debug` is left out on purpose.
@@ -58,7 +61,7 @@ impl KeyRing {
 }
 
 async fn fetch(client: &MediaClient, headers: &RequestHeaders, url: &Url) -> Result<[u8; KEY_BYTES]> {
-    let response = client.get(url, headers, &Default::default()).await?;
+    let response = client.with_max_redirects(MAX_REDIRECTS).get(url, headers, &Default::default()).await?;
     if response.status != StatusCode::OK {
         return Err(response.refusal(headers));
     }

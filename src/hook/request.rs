@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::problem::{FieldError, Problem};
+use crate::http::is_host;
 use crate::job::{JobSpec, TaskId};
 use crate::orders::Order;
 
@@ -131,7 +132,8 @@ impl Reader<'_> {
             return None;
         };
         let url = crate::http::parse_url(text).map_err(|failure| self.wrong(pointer, failure.message)).ok()?;
-        if !self.hosts.is_empty() && !self.hosts.iter().any(|allowed| is_host(allowed, &url)) {
+        let host = url.host_str().unwrap_or_default();
+        if !self.hosts.is_empty() && !self.hosts.iter().any(|allowed| is_host(allowed, host)) {
             self.wrong(pointer, format!("{} is on a host that is not allowed", crate::http::shown(&url)));
             return None;
         }
@@ -143,15 +145,6 @@ impl Reader<'_> {
             Some(read) if self.errors.is_empty() => Ok(read),
             _ => Err(Problem::body_invalid(self.errors)),
         }
-    }
-}
-
-/// `example.com` is that host, `*.example.com` every one below it.
-fn is_host(allowed: &str, url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    match allowed.strip_prefix('*') {
-        Some(suffix) => host.len() > suffix.len() && host.to_ascii_lowercase().ends_with(&suffix.to_ascii_lowercase()),
-        None => host.eq_ignore_ascii_case(allowed),
     }
 }
 

@@ -17,7 +17,8 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use url::Url;
 
 use super::connector::Connector;
-use super::{Collector, POOL_IDLE, RequestHeaders, check_redirect, error_failure, shown, status_failure};
+use super::guard::Guard;
+use super::{Collector, POOL_IDLE, RequestHeaders, check_url, error_failure, shown, status_failure};
 use super::{is_html, is_login_page, rejected};
 use crate::config::HttpSettings;
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -32,6 +33,7 @@ pub struct MediaClient {
     client: Client<Connector, Empty<Bytes>>,
     user_agent: HeaderValue,
     idle_timeout: Duration,
+    max_redirects: usize,
 }
 
 /// An answer whose body has yet to come. Dropping it closes its connection.
@@ -52,22 +54,32 @@ impl MediaClient {
     /// # Errors
     /// `internal` when the User-Agent is not fit for a header.
     pub fn new(settings: &HttpSettings) -> Result<MediaClient> {
+        MediaClient::guarded(settings, Guard::new(&settings.network.allow))
+    }
+
+    fn guarded(settings: &HttpSettings, guard: Guard) -> Result<MediaClient> {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_buf_size(READ_BYTES)
-            .build(Connector::new(settings.connect_timeout));
+            .build(Connector::new(guard, settings.connect_timeout));
         let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| {
             Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: http.user_agent: {error}"))
         })?;
-        Ok(MediaClient { client, user_agent, idle_timeout: settings.idle_timeout })
+        let max_redirects = settings.network.max_redirects;
+        Ok(MediaClient { client, user_agent, idle_timeout: settings.idle_timeout, max_redirects })
+    }
+
+    /// This client, following at most so many redirects.
+    pub fn with_max_redirects(&self, limit: usize) -> MediaClient {
+        MediaClient { max_redirects: self.max_redirects.min(limit), ..self.clone() }
     }
 
     /// Asks for `url` with the stream's headers for it and `extra` ones, over redirects.
     ///
     /// # Errors
-    /// `redirect_refused`, `credentials_rejected` for a redirect to a login page, `tls_failed`,
-    /// `timed_out` or `connection_failed`; a status is no error here.
+    /// `redirect_refused`, `address_refused`, `credentials_rejected` for a redirect to a login page,
+    /// `tls_failed`, `timed_out` or `connection_failed`; a status is no error here.
     pub async fn get(&self, url: &Url, headers: &RequestHeaders, extra: &HeaderMap) -> Result<MediaResponse> {
         let mut at = url.clone();
         let mut hops = 0;
@@ -82,7 +94,8 @@ impl MediaClient {
             let next = at.join(&String::from_utf8_lossy(location.as_bytes()));
             hops += 1;
             let checked = match next {
-                Ok(next) => check_redirect(hops, &at, &next).map(|()| next),
+                _ if hops > self.max_redirects => Err("too many redirects"),
+                Ok(next) => check_redirect(&at, &next).map(|()| next),
                 Err(_) => Err("its target is not a URL"),
             };
             at = checked.map_err(|reason| {
@@ -220,6 +233,70 @@ impl MediaResponse {
     }
 }
 
+/// Whether a redirect may be followed, as far as its URL tells.
+fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
+    if check_url(to).is_err() {
+        return Err("only http and https are asked, without credentials");
+    }
+    if from.scheme() == "https" && to.scheme() == "http" {
+        return Err("from https down to http");
+    }
+    Ok(())
+}
+
 fn timed_out(url: &Url) -> Failure {
     Failure::new(FailureKind::TimedOut, format!("{}: the server stopped answering", shown(url)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::Config;
+
+    /// Answers every connection once, and counts them.
+    async fn serve_one_request_each(listener: TcpListener, served: Arc<AtomicUsize>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while let Ok((mut stream, _)) = listener.accept().await {
+            served.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_leads_elsewhere_a_moment_later_is_checked_again_and_what_was_checked_is_connected_to() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://rebound.example:{}/", listener.local_addr().unwrap().port())).unwrap();
+        let (served, lookups) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        tokio::spawn(serve_one_request_each(listener, served.clone()));
+        // 127.0.0.1 stands for a public address here: it is let through, 127.0.0.2 is not.
+        let guard = Guard::answering(&["127.0.0.1"], &[&["127.0.0.1"], &["127.0.0.2"]], lookups.clone());
+        let config = Config::load(None, Default::default(), Default::default()).unwrap();
+        let client = MediaClient::guarded(&config.http, guard).unwrap();
+        let headers = RequestHeaders::new(&url, &[], Arc::default()).unwrap();
+        let ask = async || client.get(&url, &headers, &HeaderMap::new()).await;
+
+        let body = ask().await.unwrap().read_body(100).await.unwrap();
+        assert_eq!(body, b"ok");
+        assert_eq!(lookups.load(Ordering::SeqCst), 1, "connecting does not look the name up again");
+        let failure = ask().await.err().expect("the name leads inside now");
+        assert_eq!(failure.kind, FailureKind::AddressRefused);
+        assert!(failure.message.contains("127.0.0.2, a loopback address"), "{failure}");
+        assert_eq!((lookups.load(Ordering::SeqCst), served.load(Ordering::SeqCst)), (2, 1));
+    }
+
+    #[test]
+    fn redirects_never_lead_down() {
+        let check = |from: &str, to: &str| check_redirect(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
+        assert!(check("http://h/", "https://other/").is_ok());
+        assert!(check("https://h/", "https://other/").is_ok());
+        for to in ["http://h/", "ftp://h/", "https://user:p4ss@h/", "data:,x", "file:///etc/passwd"] {
+            assert!(check("https://h/", to).is_err(), "{to}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ mod connection;
 mod connector;
 mod cookies;
 mod encoding;
+mod guard;
 mod headers;
 mod login_page;
 mod media_client;
@@ -24,6 +25,7 @@ pub use bearer::Bearer;
 pub use connection::OPEN_CONNECTIONS;
 pub use cookies::{CookieJar, CookiesFor, timestamp, unix_now};
 pub use encoding::{Collector, Encoding, Gunzip};
+pub use guard::{AllowedHost, is_host};
 pub use headers::{RequestHeaders, headers_for};
 pub use login_page::{is_html, is_login_page, rejected};
 pub use media_client::{MediaClient, MediaResponse};
@@ -33,8 +35,6 @@ pub use retry::{LONGEST_PAUSE, pause};
 use crate::config::HttpSettings;
 use crate::failure::{Failure, FailureKind, Result};
 
-/// Hops after which a redirect is refused.
-const MAX_REDIRECTS: usize = 5;
 /// How long a connection is kept for the next request: below the 30 s and more of common origins, so
 /// that a request never races with an idle close.
 const POOL_IDLE: Duration = Duration::from_secs(20);
@@ -98,24 +98,23 @@ pub enum Protocol {
     Any,
 }
 
-/// Builds a client: redirects bounded and never to a worse place, silence bounded, no proxy from
-/// the environment, bodies as they are on the wire.
+/// Builds a client for what the configuration names: a redirect is an answer like any other (what a
+/// stranger names is asked by [`MediaClient`]), silence is bounded, no proxy comes from the
+/// environment, bodies are as they are on the wire.
 ///
 /// # Errors
 /// [`FailureKind::Internal`] when the TLS roots of the host cannot be loaded.
 pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
-    build(builder(settings, protocol).redirect(redirect_policy()))
+    build(builder(settings, protocol))
 }
 
-/// Builds a client for calls that change something and carry a secret: a redirect is an answer like
-/// any other, and each call has a connection of its own, since a call that meets the idle close of
-/// a kept connection could not be sent again.
+/// As [`client`], for calls that change something: each has a connection of its own, since a call that
+/// meets the idle close of a kept connection could not be sent again.
 ///
 /// # Errors
 /// As [`client`].
 pub fn call_client(settings: &HttpSettings) -> Result<Client> {
-    let builder = builder(settings, Protocol::Http1);
-    build(builder.redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0))
+    build(builder(settings, Protocol::Http1).pool_max_idle_per_host(0))
 }
 
 fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
@@ -125,8 +124,7 @@ fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
         .connect_timeout(settings.connect_timeout)
         .read_timeout(settings.idle_timeout)
         .tcp_nodelay(true)
-        // It would put the URL that redirects, with its query, in place of the Referer that was asked for.
-        .referer(false)
+        .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(POOL_IDLE)
         .no_proxy();
     match protocol {
@@ -145,35 +143,6 @@ pub(crate) fn install_crypto_provider() {
     // Only the first call of a process installs the provider; that it is there already is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
-
-fn redirect_policy() -> reqwest::redirect::Policy {
-    reqwest::redirect::Policy::custom(|attempt| {
-        let from = attempt.previous().last();
-        match from.map_or(Ok(()), |from| check_redirect(attempt.previous().len(), from, attempt.url())) {
-            Ok(()) => attempt.follow(),
-            Err(reason) => attempt.error(RedirectRefused(reason)),
-        }
-    })
-}
-
-/// Whether the redirect number `hop` (from 1) may be followed.
-fn check_redirect(hop: usize, from: &Url, to: &Url) -> Result<(), &'static str> {
-    if hop > MAX_REDIRECTS {
-        return Err("too many redirects");
-    }
-    if check_url(to).is_err() {
-        return Err("only http and https are asked, without credentials");
-    }
-    if from.scheme() == "https" && to.scheme() == "http" {
-        return Err("from https down to http");
-    }
-    Ok(())
-}
-
-/// Why a redirect was not followed.
-#[derive(Debug, thiserror::Error)]
-#[error("redirect refused: {0}")]
-struct RedirectRefused(&'static str);
 
 /// What a failed request means. `url` is the one that was asked.
 pub fn request_failure(url: &Url, error: &reqwest::Error) -> Failure {
@@ -199,8 +168,8 @@ fn cause_failure(url: &Url, mut source: Option<&(dyn std::error::Error + 'static
     let mut reason = "the request failed".to_owned();
     while let Some(cause) = source {
         reason = cause.to_string();
-        if cause.is::<RedirectRefused>() {
-            kind = FailureKind::RedirectRefused;
+        if cause.is::<guard::AddressRefused>() {
+            kind = FailureKind::AddressRefused;
             break;
         }
         if cause.is::<rustls::Error>() {

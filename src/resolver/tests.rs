@@ -59,15 +59,10 @@ fn settings(kind: ResolverKind) -> ResolverSettings {
 
 /// Resolves a course for a job of its own.
 async fn resolve(settings: &ResolverSettings, course_url: &Url) -> Result<Course> {
-    let http = HttpSettings {
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(5),
-        user_agent: "test".into(),
-    };
     let token = ("resolver.catalog_token", settings.catalog_token.as_ref());
     let login = Arc::new(Login::open(token, settings.cookies_file.as_deref()).unwrap());
     let cookies = login.cookies.for_job();
-    Resolver::new(settings, &http, login).unwrap().resolve(course_url, &cookies).await
+    Resolver::new(settings, &HttpSettings::loopback(), login).unwrap().resolve(course_url, &cookies).await
 }
 
 fn course_url() -> Url {

@@ -103,6 +103,8 @@ fn cases(world: &World) -> Vec<Case> {
     let gap = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n#EXT-X-GAP\nseg.ts\n#EXT-X-ENDLIST\n";
     cases.playlist("segment_missing", ATTEMPTS, "", text(gap));
     cases.playlist("redirect_refused", 1, "", Reply::status(302).with_header("Location", "ftp://h/x"));
+    let metadata = Reply::status(302).with_header("Location", "http://169.254.169.254/latest/meta-data/");
+    cases.playlist("address_refused", 1, "169.254.169.254, a link-local address", metadata);
 
     cases.segment("segment_invalid", "HTML", Fault::Html);
     cases.segment("segment_invalid", "empty", Fault::Empty);

@@ -72,6 +72,7 @@ impl Daemon {
             .set("queue.retry_delay_seconds", 0)
             .set("gate.poll_seconds", 1)
             .set("log.format", "json")
+            .set("network.allow", vec!["127.0.0.1"])
             .staging(&staging)
             .delivered(&delivered)
     }

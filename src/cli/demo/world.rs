@@ -172,6 +172,7 @@ fn http_client() -> Result<reqwest::Client> {
         connect_timeout: READY_LIMIT,
         idle_timeout: READY_LIMIT,
         user_agent: "hauld-demo".into(),
+        network: Default::default(),
     };
     crate::http::client(&settings, crate::http::Protocol::Any)
 }

@@ -30,16 +30,11 @@ impl World {
         let url = Url::parse(&format!("http://{}/a/file.pdf?sig=SECRET", listener.local_addr().unwrap())).unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(serve(listener, requests.clone(), script));
-        let http = HttpSettings {
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
-            user_agent: "test".into(),
-        };
         World {
             url,
             requests,
             folder: tempfile::tempdir().unwrap(),
-            client: MediaClient::new(&http).unwrap(),
+            client: MediaClient::new(&HttpSettings::loopback()).unwrap(),
             progress: Progress::default(),
             metrics: Metrics::new(),
             cancel: CancellationToken::new(),
