@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{Admin, redis_ping};
-use crate::config::{Config, DeliveryKind, HookSettings};
+use crate::config::{Config, DeliveryKind};
+use crate::current::Current;
 use crate::delivery::{self, Delivery};
 use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
@@ -20,16 +21,18 @@ use crate::gate::Gate;
 use crate::hls::Engine;
 use crate::hook::{Credentials, Hook};
 use crate::http::MediaClient;
+use crate::logging::Level;
 use crate::logins::{Login, Logins};
 use crate::media::{CourseDownload, StreamDownload};
 use crate::metrics::Metrics;
 use crate::orders::Orders;
 use crate::queue::Queue;
 use crate::redis_client::{self, Commands};
+use crate::reload::{self, Reload, Rooms};
 use crate::remux::Remux;
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
-use crate::serve::{serve, serve_at_most};
+use crate::serve::{serve, serve_with};
 use crate::sharing::SharedDownloads;
 use crate::store::{self, TaskStore};
 use crate::tasks::Tasks;
@@ -51,7 +54,8 @@ const BACKLOG: u32 = 1024;
 ///
 /// # Errors
 /// What makes it impossible to start; once it runs, trouble is handled and logged where it happens.
-pub async fn run(config: Config) -> Result<()> {
+pub async fn run(reload: Reload, level: Level) -> Result<()> {
+    let (config, reload) = (reload.config(), Arc::new(reload));
     let metrics = Metrics::new();
     let stop = CancellationToken::new();
     let stop_now = CancellationToken::new();
@@ -78,7 +82,8 @@ pub async fn run(config: Config) -> Result<()> {
                 hindered.clone(),
                 stop.clone(),
             );
-            Some(tokio::spawn(serve(listener, Admin::router(admin), end.clone())))
+            let router = Admin::router(admin).merge(reload::router(reload.clone()));
+            Some(tokio::spawn(serve(listener, router, end.clone())))
         }
         None => None,
     };
@@ -96,13 +101,21 @@ pub async fn run(config: Config) -> Result<()> {
         Some(address) => Some(start_hook(&config, address, connection, store, &logins, &metrics, &stop).await?),
         None => None,
     };
-    let reloads = reload_on_hangup(config.hook.clone(), hook.as_ref().map(|hook| hook.hook.clone()), logins)?;
+    let limits = worker::Limits::new(&config.worker);
+    let rooms = Rooms {
+        level,
+        limits: limits.clone(),
+        pipeline: pipeline.clone(),
+        hook: hook.as_ref().map(|hook| hook.hook.clone()),
+        logins,
+    };
+    let reloads = reload_on_hangup(reload, rooms)?;
 
     let watchdog = notify_ready(&queue, &config);
     // The hook takes orders whatever the destination says.
     let look = take_when_deliverable(delivery, hindrance, &queue, &config);
     let notices = AbortOnDropHandle::new(tokio::spawn(pipeline.clone().tell_of_failures(stop.clone())));
-    let worked = worker::run(queue, &config.worker, pipeline, metrics, hindered, stop.clone(), stop_now).await;
+    let worked = worker::run(queue, limits, pipeline, metrics, hindered, stop.clone(), stop_now).await;
 
     // A call that is cut off is made again by whoever comes first.
     drop((notices, look));
@@ -179,26 +192,22 @@ async fn start_hook(
     );
     let listener = listen_together("hook.listen", address)?;
     let router = Hook::router(hook.clone());
-    let server = tokio::spawn(serve_at_most(settings.max_connections, listener, router, stop.clone()));
+    let server = tokio::spawn(serve_with(hook.connections(), listener, router, stop.clone()));
     let working = tokio::spawn(orders.clone().keep_working(stop.clone()));
     Ok(RunningHook { hook, orders, server, working })
 }
 
-/// SIGHUP: tokens and secrets are read again. What cannot be read leaves the old ones.
-fn reload_on_hangup(settings: HookSettings, hook: Option<Arc<Hook>>, logins: Arc<Logins>) -> Result<JoinHandle<()>> {
+/// SIGHUP: the configuration is read again.
+fn reload_on_hangup(reload: Arc<Reload>, rooms: Rooms) -> Result<JoinHandle<()>> {
     let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
     let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+    let rooms = Arc::new(rooms);
     Ok(tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            logins.read_again();
-            let Some(hook) = &hook else { continue };
-            match Credentials::read(&settings) {
-                Ok(credentials) => {
-                    let (tokens, secrets) = credentials.len();
-                    hook.use_credentials(credentials);
-                    tracing::info!(tokens, secrets, "the hook's tokens and secrets were read again");
-                }
-                Err(reason) => tracing::error!("the hook's tokens and secrets stay as they were: {reason}"),
+            let (reload, rooms) = (reload.clone(), rooms.clone());
+            // It reads files.
+            if let Err(panic) = tokio::task::spawn_blocking(move || reload.run(&rooms)).await {
+                tracing::error!(%panic, "the reload ended in a panic: this is a defect");
             }
         }
     }))
@@ -239,7 +248,7 @@ async fn build_pipeline(
         resolver,
         cookies: login.cookies.clone(),
         delivery,
-        finalize: FinalizeClient::new(&config.report, &config.http)?,
+        finalize: Current::new(FinalizeClient::new(&config.report, &config.http)?),
         events: Events::new(commands),
         queue: queue.clone(),
         staging: config.staging.directory.clone(),

@@ -7,15 +7,17 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::config::{EnrollmentSettings, HttpSettings};
+use crate::current::Current;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{self, shown};
 use crate::logins::Login;
 use crate::metrics::{Metrics, OutcomeLabel};
+use crate::permits::Permits;
 
 /// Largest answer that is read; real ones have some hundred bytes.
 const MAX_ANSWER_BYTES: usize = 1 << 20;
@@ -57,9 +59,13 @@ pub struct EnrollmentClient {
     client: Client,
     endpoint: Url,
     login: Arc<Login>,
-    timeout: Duration,
-    slots: Arc<Semaphore>,
+    limits: Arc<Limits>,
     metrics: Arc<Metrics>,
+}
+
+struct Limits {
+    timeout: Current<Duration>,
+    slots: Permits,
 }
 
 #[derive(Serialize)]
@@ -88,10 +94,18 @@ impl EnrollmentClient {
             client: http::call_client(http)?,
             endpoint,
             login,
-            timeout: settings.timeout,
-            slots: Arc::new(Semaphore::new(settings.concurrency)),
+            limits: Arc::new(Limits {
+                timeout: Current::new(settings.timeout),
+                slots: Permits::new(settings.concurrency),
+            }),
             metrics,
         })
+    }
+
+    /// Other limits, for the calls that begin from now on.
+    pub fn use_limits_of(&self, settings: &EnrollmentSettings) {
+        self.limits.timeout.replace(settings.timeout);
+        self.limits.slots.resize(settings.concurrency);
     }
 
     /// Enrolls `email` in the course at `url`. Waits for one of `enrollment.concurrency` slots; the
@@ -122,9 +136,10 @@ impl EnrollmentClient {
 
     async fn call_until_the_limit(&self, call: &Call<'_>, key: Option<&str>) -> Result<EnrollmentResult> {
         let mut slot = self.slot().await?;
-        let deadline = Instant::now() + self.timeout;
+        let limit = *self.limits.timeout.get();
+        let deadline = Instant::now() + limit;
         let silent = || {
-            let (endpoint, seconds) = (shown(&self.endpoint), self.timeout.as_secs_f64());
+            let (endpoint, seconds) = (shown(&self.endpoint), limit.as_secs_f64());
             unavailable(format!("{endpoint}: no answer within {seconds} s"))
         };
         let mut attempt = 1;
@@ -147,8 +162,8 @@ impl EnrollmentClient {
         }
     }
 
-    async fn slot(&self) -> Result<SemaphorePermit<'_>> {
-        self.slots.acquire().await.map_err(|_| unavailable("the client is closed"))
+    async fn slot(&self) -> Result<OwnedSemaphorePermit> {
+        self.limits.slots.semaphore().acquire_owned().await.map_err(|_| unavailable("the client is closed"))
     }
 
     /// One POST.

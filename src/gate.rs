@@ -15,6 +15,7 @@ use tracing::info;
 use self::looks::{Looks, Place, Seen};
 
 use crate::config::GateSettings;
+use crate::current::Current;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::JobSpec;
 use crate::redis_client::Commands;
@@ -35,7 +36,7 @@ pub struct Enrolled {
 /// The gate of this process. However many jobs wait at it, a look at their tasks is one question.
 pub struct Gate {
     looks: Arc<Looks>,
-    settings: GateSettings,
+    settings: Current<GateSettings>,
     /// Ends with the gate.
     _hints: Option<AbortOnDropHandle<()>>,
 }
@@ -43,7 +44,12 @@ pub struct Gate {
 impl Gate {
     /// A gate that believes `store`, and looks every `settings.poll`.
     pub fn new(store: Arc<dyn TaskStore>, settings: GateSettings) -> Gate {
-        Gate { looks: Looks::new(store), settings, _hints: None }
+        Gate { looks: Looks::new(store), settings: Current::new(settings), _hints: None }
+    }
+
+    /// Other settings, for those who come to it from now on.
+    pub fn use_settings(&self, settings: GateSettings) {
+        self.settings.replace(settings);
     }
 
     /// Looks also when something is published about a task, as long as jobs wait: on the backend's
@@ -61,8 +67,9 @@ impl Gate {
     pub async fn admit(&self, spec: &JobSpec) -> Result<Enrolled> {
         let task_id = spec.task_id.get();
         let started = Instant::now();
-        info!(task_id, wait_seconds = self.settings.wait.as_secs(), "ENROLL CHECK start");
-        let result = self.wait(spec, started).await;
+        let settings = self.settings.get();
+        info!(task_id, wait_seconds = settings.wait.as_secs(), "ENROLL CHECK start");
+        let result = self.wait(spec, started, &settings).await;
         let waited_seconds = started.elapsed().as_secs_f64();
         match &result {
             Ok(enrolled) => info!(task_id, order_id = enrolled.order_id, waited_seconds, "ENROLL CHECK passed"),
@@ -73,8 +80,8 @@ impl Gate {
         result
     }
 
-    async fn wait(&self, spec: &JobSpec, started: Instant) -> Result<Enrolled> {
-        let GateSettings { wait, poll } = self.settings;
+    async fn wait(&self, spec: &JobSpec, started: Instant, settings: &GateSettings) -> Result<Enrolled> {
+        let GateSettings { wait, poll } = *settings;
         let deadline = started + wait;
         let mut place = self.looks.join(spec.task_id);
         let mut store_answered = false;

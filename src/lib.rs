@@ -23,11 +23,12 @@
 //! What they all use:
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
+//! * [`permits`] and [`current`]: what may change while it is in use
 //! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`]
 //!
 //! What puts them together:
 //!
-//! * [`app`]: the composition root of the daemon; [`cli`]: the commands
+//! * [`app`]: the composition root of the daemon; [`reload`]: what SIGHUP changes of it; [`cli`]: the commands
 //! * [`admin`]: health and metrics on their own port; [`serve`]: the HTTP server of hook and admin
 #![deny(unsafe_code)]
 
@@ -36,6 +37,7 @@ pub mod app;
 pub mod child;
 pub mod cli;
 pub mod config;
+pub mod current;
 pub mod delivery;
 pub mod disk;
 pub mod enroll;
@@ -51,9 +53,11 @@ pub mod media;
 pub mod metrics;
 pub mod orders;
 pub mod overview;
+pub mod permits;
 pub mod progress;
 pub mod queue;
 pub mod redis_client;
+pub mod reload;
 pub mod remux;
 pub mod report;
 pub mod resolver;

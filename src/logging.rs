@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{DefaultFields, Format, JsonFields};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::{ConfigError, LogFormat, LogSettings};
 use format::{JsonLine, OneLine};
@@ -22,17 +23,41 @@ enum Style {
     Json,
 }
 
+/// What is logged of a log that is installed.
+pub struct Level(reload::Handle<Targets, Registry>);
+
+/// A level that can be used.
+pub struct Filter(Targets);
+
+impl Filter {
+    /// Reads `log.level`.
+    ///
+    /// # Errors
+    /// When it is not a filter.
+    pub fn new(settings: &LogSettings) -> Result<Filter, ConfigError> {
+        filter(settings).map(Filter)
+    }
+}
+
+impl Level {
+    /// Another level from now on.
+    pub fn change(&self, Filter(filter): Filter) {
+        // It can only fail when the log is gone, and then nobody would read of it.
+        let _ = self.0.reload(filter);
+    }
+}
+
 /// Installs the log for the whole process, and a hook that logs panics.
 ///
 /// # Errors
 /// When `log.level` is not a filter, or a log is installed already.
-pub fn init(settings: &LogSettings) -> Result<(), ConfigError> {
+pub fn init(settings: &LogSettings) -> Result<Level, ConfigError> {
     let terminal = std::io::stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let subscriber = subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr)?;
+    let (subscriber, level) = subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr)?;
     subscriber.try_init().map_err(|error| error_in_level(settings, error.to_string()))?;
     std::panic::set_hook(Box::new(log_panic));
-    Ok(())
+    Ok(level)
 }
 
 /// See <https://no-color.org>.
@@ -47,7 +72,7 @@ fn subscriber<W>(
     settings: &LogSettings,
     style: Style,
     writer: W,
-) -> Result<impl Subscriber + Send + Sync + use<W>, ConfigError>
+) -> Result<(impl Subscriber + Send + Sync + use<W>, Level), ConfigError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
@@ -59,7 +84,8 @@ where
             layer.fmt_fields(DefaultFields::new()).with_ansi(colours).event_format(line).boxed()
         }
     };
-    Ok(tracing_subscriber::registry().with(filter(settings)?).with(lines))
+    let (filter, level) = reload::Layer::new(filter(settings)?);
+    Ok((tracing_subscriber::registry().with(filter).with(lines), Level(level)))
 }
 
 /// Reads `log.level`. A bare word that is no level would be taken for a module's name and silence

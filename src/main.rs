@@ -4,8 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue, tasks};
-use hauld::config::{Config, ConfigError, LogFormat, LogSettings};
+use hauld::config::{Config, ConfigError, LogFormat, LogSettings, Sources, Values};
 use hauld::failure::Result;
+use hauld::reload::Reload;
 use hauld::{app, logging};
 
 /// The work failed.
@@ -16,28 +17,29 @@ const EXIT_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     // clap exits with 2 on bad usage.
     let cli = Cli::from_arguments();
-    let loaded = match cli.command {
-        Command::Fetch(_) | Command::Inspect(_) | Command::Demo => cli.config.load_without_default(),
-        _ => cli.config.load(),
+    let sources = match cli.command {
+        Command::Fetch(_) | Command::Inspect(_) | Command::Demo => cli.config.sources_without_default(),
+        _ => cli.config.sources(),
     };
-    let config = match loaded {
-        Ok(config) => config,
+    let loaded = match sources.load() {
+        Ok(loaded) => loaded,
         Err(errors) => return refuse(&errors),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(dispatch(cli, config)),
+        Ok(runtime) => runtime.block_on(dispatch(cli, sources, loaded)),
         Err(error) => fail(&format!("cannot start the async runtime: {error}")),
     }
 }
 
-async fn dispatch(cli: Cli, config: Config) -> ExitCode {
+async fn dispatch(cli: Cli, sources: Sources, (config, values): (Config, Values)) -> ExitCode {
     let command = cli.command;
-    if let Err(error) = logging::init(&log_settings(&command, &config)) {
-        return refuse(&[error]);
-    }
+    let level = match logging::init(&log_settings(&command, &config)) {
+        Ok(level) => level,
+        Err(error) => return refuse(&[error]),
+    };
     let result: Result<String> = match command {
-        Command::Run => app::run(config).await.map(|()| String::new()),
+        Command::Run => app::run(Reload::new(sources, config, values), level).await.map(|()| String::new()),
         Command::Fetch(arguments) => {
             let path = fetch::run(&arguments, config).await;
             path.map(|path| if arguments.json { String::new() } else { format!("{}\n", path.display()) })
@@ -54,7 +56,7 @@ async fn dispatch(cli: Cli, config: Config) -> ExitCode {
         Command::Pause(arguments) => queue::pause(&arguments, &config).await,
         Command::Resume(arguments) => queue::resume(&arguments, &config).await,
         Command::Check => {
-            let report = check::run(&config).await;
+            let report = check::run(&config, sources.file()).await;
             return answer(Ok((report.to_string(), report.is_usable())));
         }
         Command::Demo => demo::run().await.map(|()| String::new()),

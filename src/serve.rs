@@ -39,21 +39,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// # Errors
 /// When the listener cannot say its own address, which no working listener does.
 pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> io::Result<()> {
-    serve_at_most(MAX_CONNECTIONS, listener, router, stop).await
+    serve_with(Arc::new(Semaphore::new(MAX_CONNECTIONS)), listener, router, stop).await
 }
 
-/// As [`serve`], with so many connections at once.
+/// As [`serve`], with one connection for each permit.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_at_most(
-    connections: usize,
+pub async fn serve_with(
+    slots: Arc<Semaphore>,
     listener: TcpListener,
     router: Router,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
-    let slots = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut builder = http1::Builder::new();

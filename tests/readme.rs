@@ -21,7 +21,8 @@ fn the_configuration_table_is_that_of_the_code() {
     for setting in Config::settings() {
         let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
         let fallback = setting.fallback.map(|name| format!(" Falls back to `{name}`.")).unwrap_or_default();
-        writeln!(rows, "| `{}` | {default} | {}{fallback} |", setting.name, setting.help).unwrap();
+        let reloadable = if setting.reloadable { " ↻" } else { "" };
+        writeln!(rows, "| `{}` | {default} | {}{fallback}{reloadable} |", setting.name, setting.help).unwrap();
     }
     assert_table(&rows);
     let documented =

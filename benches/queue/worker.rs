@@ -68,8 +68,15 @@ pub fn run(url: &str, jobs: usize, count: usize) {
         let runner = Arc::new(Nothing { count, state: Mutex::default(), stop: stop.clone() });
         println!("ready");
         let limit = Duration::from_secs(600);
-        let working =
-            worker::run(queue, &config.worker, runner, metrics, watch::channel(None).1, stop, CancellationToken::new());
+        let working = worker::run(
+            queue,
+            worker::Limits::new(&config.worker),
+            runner,
+            metrics,
+            watch::channel(None).1,
+            stop,
+            CancellationToken::new(),
+        );
         tokio::time::timeout(limit, working).await.expect("within its time").expect("no panic");
     });
 }

@@ -17,6 +17,7 @@ use crate::remux::Remux;
 use crate::store::{self, Findings};
 
 mod logins;
+mod reload;
 
 /// Limit of each look.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -84,7 +85,8 @@ impl fmt::Display for Report {
 }
 
 /// Looks at everything that the configuration names.
-pub async fn run(config: &Config) -> Report {
+/// `file` is where it was read from.
+pub async fn run(config: &Config, file: Option<&Path>) -> Report {
     let mut report = Report::default();
     check_redis(config, &mut report).await;
     // The same server once more would be said twice.
@@ -97,7 +99,10 @@ pub async fn run(config: &Config) -> Report {
     check_secrets(config, &mut report);
     logins::check(config, &mut report);
     match http::client(&config.http, Protocol::Any) {
-        Ok(client) => check_services(config, &client, &mut report).await,
+        Ok(client) => {
+            check_services(config, &client, &mut report).await;
+            reload::check(config, file, &client, &mut report).await;
+        }
         Err(failure) => report.add_result("http", Err(failure)),
     }
     report

@@ -9,13 +9,12 @@ pub mod inspect;
 pub mod queue;
 pub mod tasks;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError, Container};
+use crate::config::{Container, Sources};
 
 /// Where the packaged configuration lies.
 const DEFAULT_CONFIG: &str = "/etc/hauld/hauld.toml";
@@ -115,50 +114,19 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 impl ConfigArguments {
-    /// Loads the configuration.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub fn load(&self) -> Result<Config, Vec<ConfigError>> {
-        let default = Path::new(DEFAULT_CONFIG);
-        let file = self.config.as_deref().or(default.exists().then_some(default));
-        self.load_from(file)
+    /// Where the configuration is read from.
+    pub fn sources(&self) -> Sources {
+        let default = PathBuf::from(DEFAULT_CONFIG);
+        let file = self.config.clone().or(default.exists().then_some(default));
+        self.sources_with(file)
     }
 
-    /// Loads the configuration without the packaged file: for commands that a user without rights
-    /// runs on the side.
-    ///
-    /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub fn load_without_default(&self) -> Result<Config, Vec<ConfigError>> {
-        self.load_from(self.config.as_deref())
+    /// The same without the packaged file: for commands that a user without rights runs on the side.
+    pub fn sources_without_default(&self) -> Sources {
+        self.sources_with(self.config.clone())
     }
 
-    fn load_from(&self, file: Option<&Path>) -> Result<Config, Vec<ConfigError>> {
-        let flags: BTreeMap<String, String> = self.set.iter().cloned().collect();
-        let mut errors = Vec::new();
-        // What the unit's variables say, unless this process has others.
-        let beside = file.map(Config::environment_beside).transpose().unwrap_or_else(|error| {
-            errors.push(error);
-            None
-        });
-        let mut environment: BTreeMap<String, String> = beside.unwrap_or_default().into_iter().collect();
-        for (name, value) in std::env::vars_os() {
-            // Other programs may keep there what they like.
-            let Ok(name) = name.into_string() else { continue };
-            match value.into_string() {
-                Ok(value) => drop(environment.insert(name, value)),
-                Err(_) if name.starts_with("HAULD_") => {
-                    let (reason, origin) = ("is not UTF-8".into(), "environment".into());
-                    errors.push(ConfigError { name, value: None, reason, origin });
-                }
-                Err(_) => {}
-            }
-        }
-        match Config::load(file, environment, flags) {
-            Ok(config) if errors.is_empty() => Ok(config),
-            Ok(_) => Err(errors),
-            Err(more) => Err(errors.into_iter().chain(more).collect()),
-        }
+    fn sources_with(&self, file: Option<PathBuf>) -> Sources {
+        Sources::new(file, self.set.iter().cloned().collect())
     }
 }

@@ -11,64 +11,64 @@ pub fn read(s: &mut Source) -> HlsSettings {
             1..=16_384,
             "Preferred height in lines: the best rendition not above it is taken, else the lowest.",
         ) as u32,
-        concurrency: s.integer("hls.concurrency", 8, 1..=256, "Segment requests at once for one lecture.")
+        concurrency: s.reloadable().integer("hls.concurrency", 8, 1..=256, "Segment requests at once for one lecture.")
             as usize,
-        max_requests: s.integer(
+        max_requests: s.reloadable().integer(
             "hls.max_requests",
             32,
             1..=4096,
             "Segment requests at once for all jobs together.",
         ) as usize,
-        buffer_bytes: s.integer(
+        buffer_bytes: s.reloadable().integer(
             "hls.buffer_bytes",
             64 << 20,
             (1 << 20)..=(64 << 30),
             "Bytes of segments waiting in memory, for all jobs together.",
         ) as usize,
-        segment_attempts: s.integer(
+        segment_attempts: s.reloadable().integer(
             "hls.segment_attempts",
             5,
             1..=100,
             "Attempts at one segment before the lecture fails.",
         ) as u32,
-        max_lecture_retries: s.integer(
+        max_lecture_retries: s.reloadable().integer(
             "hls.max_lecture_retries",
             500,
             0..=1_000_000,
             "Requests in all that may be made again for one lecture.",
         ) as u32,
-        max_job_retries: s.integer(
+        max_job_retries: s.reloadable().integer(
             "hls.max_job_retries",
             2000,
             0..=1_000_000,
             "Requests in all that may be made again for one attempt at a job.",
         ) as u32,
-        max_connections_per_host: s.integer(
+        max_connections_per_host: s.reloadable().integer(
             "hls.max_connections_per_host",
             0,
             0..=4096,
             "Segment requests at once for one host, for all jobs together; 0 means no limit.",
         ) as usize,
-        max_bytes_per_second: s.integer(
+        max_bytes_per_second: s.reloadable().integer(
             "hls.max_bytes_per_second",
             0,
             0..=(1 << 40),
             "Bytes received per second, for all jobs together; 0 means no limit.",
         ),
-        max_job_bytes_per_second: s.integer(
+        max_job_bytes_per_second: s.reloadable().integer(
             "hls.max_job_bytes_per_second",
             0,
             0..=(1 << 40),
             "Bytes received per second for each job; 0 means no limit.",
         ),
-        allow_gaps: s.boolean(
+        allow_gaps: s.reloadable().boolean(
             "hls.allow_gaps",
             false,
             "Whether a lecture may lack segments that its playlist declares absent, and packets lost before they were served; both are reported.",
         ),
-        max_playlist_bytes: s.integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
+        max_playlist_bytes: s.reloadable().integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
             as usize,
-        max_segments: s.integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
+        max_segments: s.reloadable().integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
             as usize,
     }
 }

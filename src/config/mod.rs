@@ -9,10 +9,13 @@ mod hls;
 mod hook;
 mod http;
 mod queue;
+mod reloaded;
 mod report;
 mod settings;
 mod source;
+mod sources;
 mod store;
+mod values;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +27,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 pub use settings::*;
 pub use source::{ConfigError, SettingDoc, Source, read_secret_file};
+pub use sources::Sources;
+pub use values::{Change, Values};
 
 impl Config {
     /// Reads the file (if any), the environment and the flags (`section.name` to text).
@@ -35,25 +40,20 @@ impl Config {
         environment: BTreeMap<String, String>,
         flags: BTreeMap<String, String>,
     ) -> Result<Config, Vec<ConfigError>> {
-        let (config, source) = Config::read(file, environment, flags)?;
-        if source.errors.is_empty() { Ok(config) } else { Err(source.errors) }
+        Config::load_with_values(file, environment, flags).map(|(config, _)| config)
     }
 
-    /// The variables of the file `environment` beside the configuration file, which is the unit's
-    /// `EnvironmentFile=`; none when it is not there.
+    /// As [`Config::load`], with what each setting says.
     ///
     /// # Errors
-    /// When it cannot be read.
-    pub fn environment_beside(file: &Path) -> Result<Vec<(String, String)>, ConfigError> {
-        let path = file.with_file_name("environment");
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(environment_file::parse(&text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => {
-                let (reason, origin) = (format!("cannot be read: {error}"), path.display().to_string());
-                Err(ConfigError { name: "environment file".into(), value: None, reason, origin })
-            }
-        }
+    /// As [`Config::load`].
+    pub fn load_with_values(
+        file: Option<&Path>,
+        environment: BTreeMap<String, String>,
+        flags: BTreeMap<String, String>,
+    ) -> Result<(Config, Values), Vec<ConfigError>> {
+        let (config, source) = Config::read(file, environment, flags)?;
+        if source.errors.is_empty() { Ok((config, source.values)) } else { Err(source.errors) }
     }
 
     /// Every setting with its default and help, for the documentation.
@@ -86,7 +86,7 @@ impl Config {
             redis: read_redis(s, redis_from_field),
             queue: queue::read(s),
             worker: WorkerSettings {
-                jobs: s.integer("worker.jobs", 4, 1..=256, "Jobs at once.") as usize,
+                jobs: s.reloadable().integer("worker.jobs", 4, 1..=256, "Jobs at once.") as usize,
                 instance: s
                     .optional_text(
                         "worker.instance",
@@ -95,13 +95,13 @@ impl Config {
                         "Name of this instance on its host (0, 1, 2 …).",
                     )
                     .unwrap_or_else(|| "0".into()),
-                drain: seconds(s.integer(
+                drain: seconds(s.reloadable().integer(
                     "worker.drain_seconds",
                     30,
                     0..=86_400,
                     "After SIGTERM: how long running jobs may go on before they are handed back.",
                 )),
-                job_timeout: seconds(s.integer_or(
+                job_timeout: seconds(s.reloadable().integer_or(
                     "worker.job_timeout_seconds",
                     Some("PYTHON_DOWNLOAD_TIMEOUT"),
                     1800,
@@ -110,13 +110,13 @@ impl Config {
                 )),
             },
             gate: GateSettings {
-                wait: seconds(s.integer(
+                wait: seconds(s.reloadable().integer(
                     "gate.wait_seconds",
                     15,
                     1..=3600,
                     "How long a task may take to become enrolled.",
                 )),
-                poll: seconds(s.integer(
+                poll: seconds(s.reloadable().integer(
                     "gate.poll_seconds",
                     2,
                     1..=60,
@@ -133,19 +133,19 @@ impl Config {
                 token: s.bearer("enrollment.token", "File with the bearer token for the enrollment service; read again when it changes."),
                 cookies_file: s
                     .optional_path("enrollment.cookies_file", "Netscape cookies.txt sent to the enrollment service; read again when it changes."),
-                timeout: seconds(s.integer(
+                timeout: seconds(s.reloadable().integer(
                     "enrollment.timeout_seconds",
                     15,
                     1..=120,
                     "Limit for enrolling in one course.",
                 )),
-                concurrency: s.integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
+                concurrency: s.reloadable().integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
             },
             resolver: read_resolver(s),
             http: http::read(s),
             hls: hls::read(s),
             live: LiveSettings {
-                max: seconds(s.integer(
+                max: seconds(s.reloadable().integer(
                     "live.max_seconds",
                     900,
                     1..=604_800,
@@ -191,7 +191,7 @@ impl Config {
                 ),
             },
             log: LogSettings {
-                level: s.text("log.level", "info", "Log filter: error, warn, info, debug, trace, or per module."),
+                level: s.reloadable().text("log.level", "info", "Log filter: error, warn, info, debug, trace, or per module."),
                 format: s.choice(
                     "log.format",
                     "auto",

@@ -10,25 +10,25 @@ pub(super) fn read(s: &mut Source) -> ReportSettings {
             Some("API_BASE_URL"),
             "Base URL of the backend; /api/v1/webhook/finalize is called below it.",
         ),
-        secret: s.secret("report.secret", Some("API_SECRET_KEY"), "File with the secret that signs the finalize call."),
-        secret_in_body: s.boolean(
+        secret: s.reloadable().secret("report.secret", Some("API_SECRET_KEY"), "File with the secret that signs the finalize call."),
+        secret_in_body: s.reloadable().boolean(
             "report.secret_in_body",
             true,
             "Whether the finalize body holds secret_key, as the old backend wants.",
         ),
-        webhook_secret: s.secret(
+        webhook_secret: s.reloadable().secret(
             "report.webhook_secret",
             None,
             "File with the secret of the webhook-signature header (Standard Webhooks: whsec_ and base64); report.secret if not set.",
         ),
-        timeout: seconds(s.integer("report.timeout_seconds", 30, 1..=600, "Limit for the finalize call.")),
-        retry_delay: seconds(s.integer(
+        timeout: seconds(s.reloadable().integer("report.timeout_seconds", 30, 1..=600, "Limit for the finalize call.")),
+        retry_delay: seconds(s.reloadable().integer(
             "report.retry_delay_seconds",
             5,
             1..=3600,
             "Pause before a call that was not accepted is made again; it grows to half an hour.",
         )),
-        give_up_after: seconds(s.integer(
+        give_up_after: seconds(s.reloadable().integer(
             "report.give_up_after_seconds",
             86_400,
             0..=2_592_000,

@@ -13,6 +13,7 @@ use toml::Value;
 use url::Url;
 
 use super::settings::BearerSettings;
+use super::values::Values;
 
 /// One thing that is wrong with the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +49,8 @@ pub struct SettingDoc {
     pub help: String,
     /// The name it had in the field before us, if any.
     pub fallback: Option<&'static str>,
+    /// Whether a reload applies it; otherwise it takes a restart.
+    pub reloadable: bool,
 }
 
 /// Reads settings one by one, remembering errors and which names are known.
@@ -60,6 +63,10 @@ pub struct Source {
     pub errors: Vec<ConfigError>,
     /// Every setting read so far, in order.
     pub docs: Vec<SettingDoc>,
+    /// What they say.
+    pub values: Values,
+    /// Whether a reload applies the setting that is read next.
+    next_is_reloadable: bool,
 }
 
 /// A value as it was found, before it is read as a type.
@@ -76,7 +83,22 @@ impl Source {
         file: toml::Table,
         file_name: String,
     ) -> Self {
-        Source { flags, environment, file, file_name, errors: Vec::new(), docs: Vec::new() }
+        Source {
+            flags,
+            environment,
+            file,
+            file_name,
+            errors: Vec::new(),
+            docs: Vec::new(),
+            values: Values::default(),
+            next_is_reloadable: false,
+        }
+    }
+
+    /// Says that a reload applies the setting that is read next.
+    pub fn reloadable(&mut self) -> &mut Source {
+        self.next_is_reloadable = true;
+        self
     }
 
     /// Records an error that no single read can see (two settings that contradict each other), unless
@@ -94,7 +116,10 @@ impl Source {
     }
 
     fn document(&mut self, name: &str, default: impl fmt::Display, help: &str, fallback: Option<&'static str>) {
-        self.docs.push(SettingDoc { name: name.into(), default: default.to_string(), help: help.into(), fallback });
+        let reloadable = std::mem::take(&mut self.next_is_reloadable);
+        let (name, default, help) = (name.to_owned(), default.to_string(), help.to_owned());
+        self.values.begin(&name, reloadable);
+        self.docs.push(SettingDoc { name, default, help, fallback, reloadable });
     }
 
     /// Whether a flag, the environment or the file says something about the setting.
@@ -151,7 +176,7 @@ impl Source {
         help: &str,
     ) -> u64 {
         self.document(name, default, help, fallback);
-        self.read(name, fallback, |value| {
+        let number = self.read(name, fallback, |value| {
             let number = match value {
                 Value::Integer(number) => u64::try_from(*number).ok(),
                 Value::String(text) => text.trim().parse().ok(),
@@ -162,20 +187,24 @@ impl Source {
                 return Err(format!("is not within {} to {}", range.start(), range.end()));
             }
             Ok(number)
-        })
-        .unwrap_or(default)
+        });
+        let number = number.unwrap_or(default);
+        self.values.set(number);
+        number
     }
 
     /// `true` or `false`.
     pub fn boolean(&mut self, name: &str, default: bool, help: &str) -> bool {
         self.document(name, default, help, None);
-        self.read(name, None, |value| match value {
+        let read = self.read(name, None, |value| match value {
             Value::Boolean(flag) => Ok(*flag),
             Value::String(text) if text == "true" => Ok(true),
             Value::String(text) if text == "false" => Ok(false),
             _ => Err("is not true or false".into()),
-        })
-        .unwrap_or(default)
+        });
+        let flag = read.unwrap_or(default);
+        self.values.set(flag);
+        flag
     }
 
     /// A text that is not empty.
@@ -192,12 +221,14 @@ impl Source {
         help: &str,
     ) -> Option<String> {
         self.document(name, default, help, fallback);
-        self.read(name, fallback, |value| match value {
+        let text = self.read(name, fallback, |value| match value {
             Value::String(text) if !text.trim().is_empty() => Ok(text.clone()),
             Value::String(_) => Err("is empty".into()),
             Value::Integer(number) => Ok(number.to_string()),
             _ => Err("is not a text".into()),
-        })
+        });
+        self.values.set_text(text.as_deref().unwrap_or(default));
+        text
     }
 
     /// One of a few words.
@@ -207,10 +238,12 @@ impl Source {
         let read = self.read(name, None, |value| {
             let text = value.as_str().unwrap_or_default();
             let hit = choices.iter().find(|(word, _)| *word == text);
-            hit.map(|(_, choice)| *choice).ok_or_else(|| format!("is none of {}", words.join(", ")))
+            hit.copied().ok_or_else(|| format!("is none of {}", words.join(", ")))
         });
-        let default = choices.iter().find(|(word, _)| *word == default).map_or(choices[0].1, |(_, choice)| *choice);
-        read.unwrap_or(default)
+        let default = choices.iter().find(|(word, _)| *word == default).unwrap_or(&choices[0]);
+        let (word, choice) = read.unwrap_or(*default);
+        self.values.set(word);
+        choice
     }
 
     /// A path.
@@ -226,40 +259,52 @@ impl Source {
     /// An http or https URL that may be missing.
     pub fn optional_url(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<Url> {
         self.document(name, "", help, fallback);
-        self.read(name, fallback, |value| {
+        let url = self.read(name, fallback, |value| {
             let text = value.as_str().ok_or("is not a text")?;
             crate::http::parse_url(text).map_err(|failure| failure.message)
-        })
+        });
+        self.values.set_text(url.as_ref().map(Url::as_str).unwrap_or_default());
+        url
     }
 
     /// A socket address (`127.0.0.1:8080`) that may be missing; the word `off` is "missing".
     pub fn optional_address(&mut self, name: &str, default: &str, help: &str) -> Option<std::net::SocketAddr> {
         self.document(name, default, help, None);
         let parse = |text: &str| match text {
-            "" | "off" => Ok(None),
+            "" | "off" => Ok(None::<std::net::SocketAddr>),
             text => text.parse().map(Some).map_err(|_| "is not an address with a port, nor off".to_owned()),
         };
         let read = self.read(name, None, |value| parse(value.as_str().ok_or("is not a text")?));
-        read.unwrap_or_else(|| parse(default).unwrap_or(None))
+        let address = read.unwrap_or_else(|| parse(default).unwrap_or(None));
+        self.values.set(address.map_or("off".to_owned(), |address| address.to_string()));
+        address
     }
 
     /// A list of texts: an array in the file; in a variable, words separated by blanks.
     pub fn list(&mut self, name: &str, help: &str) -> Vec<String> {
         self.document(name, "", help, None);
-        self.read(name, None, |value| match value {
+        let list: Option<Vec<String>> = self.read(name, None, |value| match value {
             Value::String(text) => Ok(text.split_whitespace().map(str::to_owned).collect()),
             Value::Array(items) => items
                 .iter()
                 .map(|item| item.as_str().map(str::to_owned).ok_or_else(|| "holds something that is not a text".into()))
                 .collect(),
             _ => Err("is not a list of texts".into()),
-        })
-        .unwrap_or_default()
+        });
+        let list = list.unwrap_or_default();
+        self.values.set(list.join(" "));
+        list
     }
 
     /// A secret: the content of the file named by `<name>_file`, or the variable
     /// `HAULD_<NAME>`, or the variable it had before us. Never a flag, never in the file itself.
     pub fn secret(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<SecretString> {
+        let secret = self.read_secret(name, fallback, help);
+        self.values.hide(secret.as_ref());
+        secret
+    }
+
+    fn read_secret(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<SecretString> {
         let file_setting = format!("{name}_file");
         let path = self.optional_text(&file_setting, None, "", help);
         if let Some(path) = path {
@@ -288,6 +333,10 @@ impl Source {
         let token = self.secret(name, None, help)?;
         let file = self.find(&format!("{name}_file"), None);
         let file = file.and_then(|found| found.value.as_str().map(PathBuf::from));
+        if file.is_some() {
+            // Whoever uses it looks at the file by itself.
+            self.values.hide(None);
+        }
         Some(BearerSettings { token, file })
     }
 
@@ -328,13 +377,13 @@ impl Source {
 
 /// A value as it may be shown: of a URL neither credentials nor query.
 fn shown_value(value: &Value) -> String {
-    let text = value.as_str().unwrap_or_default();
-    match text.split_once("://") {
-        Some((scheme, _)) => {
-            url::Url::parse(text).map_or_else(|_| format!("{scheme}://…"), |url| crate::http::shown(&url))
-        }
-        None => value.to_string(),
-    }
+    shown_url(value.as_str().unwrap_or_default()).unwrap_or_else(|| value.to_string())
+}
+
+/// A URL without credentials and query; `None` when it is none.
+pub(super) fn shown_url(text: &str) -> Option<String> {
+    let (scheme, _) = text.split_once("://")?;
+    Some(Url::parse(text).map_or_else(|_| format!("{scheme}://…"), |url| crate::http::shown(&url)))
 }
 
 fn not_a_setting(name: &str, known: &[String]) -> String {

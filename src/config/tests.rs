@@ -182,3 +182,54 @@ fn rclone_delivers_when_its_remote_is_set() {
         assert_eq!(load(text, &[], &[]).unwrap_err()[0].name, "delivery.rclone_remote", "{text}");
     }
 }
+
+/// Every setting that is not secret, with another value than its default.
+#[test]
+fn a_reload_takes_what_is_marked_and_leaves_the_rest() {
+    use std::os::unix::fs::PermissionsExt;
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "whsec_MDEyMzQ1Njc4OWFiY2RlZg==").unwrap();
+    std::fs::set_permissions(secret.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    let path = secret.path().to_str().unwrap();
+    let (old, old_values) = Config::load_with_values(None, BTreeMap::new(), BTreeMap::new()).unwrap();
+    for setting in Config::settings() {
+        let number = setting.default.parse().map_or(1, |number: u64| if number > 1 { number - 1 } else { number + 1 });
+        let candidates =
+            [&number.to_string(), "true", "false", "127.0.0.1:1", path, "human", "a:b", "direct", "ts", "rq:queue:a"];
+        let changed = candidates.into_iter().find_map(|value| {
+            let mut flags = BTreeMap::from([(setting.name.clone(), value.to_owned())]);
+            match setting.name.as_str() {
+                "report.api_base_url" => drop(flags.insert("report.secret_file".into(), path.into())),
+                "rq.compat" => drop(flags.insert(setting.name.clone(), "worker".into())),
+                name if name.ends_with("kind") || name.ends_with("endpoint") || name.ends_with("url") => {
+                    flags.insert(name.into(), "http://127.0.0.1/".into());
+                }
+                _ => {}
+            }
+            let (new, values) = Config::load_with_values(None, BTreeMap::new(), flags).ok()?;
+            let is_it = |change: &Change| change.name == setting.name;
+            old_values.changes(&values).into_iter().find(is_it).map(|change| (new, change))
+        });
+        let Some((new, change)) = changed else {
+            assert!(!setting.reloadable, "no other value found for {}", setting.name);
+            continue;
+        };
+        assert_eq!(change.reloadable, setting.reloadable, "{}", setting.name);
+        let reloaded = old.reloaded(&new).unwrap();
+        let is_taken = format!("{reloaded:?}") != format!("{old:?}");
+        assert_eq!(is_taken, setting.reloadable, "{}", setting.name);
+    }
+}
+
+#[test]
+fn changes_are_shown_without_secrets() {
+    let values = |url: &str| {
+        let flags = BTreeMap::from([("redis.url".to_owned(), url.to_owned())]);
+        Config::load_with_values(None, BTreeMap::new(), flags).unwrap().1
+    };
+    let old = values("redis://:one@h:1/0");
+    let shown = |new: &str| old.changes(&values(new)).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(shown("redis://:one@h:1/0"), [""; 0]);
+    assert_eq!(shown("redis://:two@h:1/0"), ["redis.url (what is not shown of it)"]);
+    assert_eq!(shown("redis://:two@h:2/0"), ["redis.url redis://h:1/0 -> redis://h:2/0"]);
+}

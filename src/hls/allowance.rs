@@ -17,8 +17,8 @@ pub struct Allowance {
 #[derive(Debug)]
 pub struct JobAllowance {
     retries: Retries,
-    rate: Option<RateLimit>,
-    process_rate: Option<Arc<RateLimit>>,
+    rate: RateLimit,
+    process_rate: Arc<RateLimit>,
 }
 
 #[derive(Debug)]
@@ -42,13 +42,19 @@ impl Retries {
 
 impl JobAllowance {
     /// `retries` for all lectures of the job together. `rate` is its own, `process_rate` is shared.
-    pub fn new(retries: u32, rate: Option<RateLimit>, process_rate: Option<Arc<RateLimit>>) -> Self {
+    pub fn new(retries: u32, rate: RateLimit, process_rate: Arc<RateLimit>) -> Self {
         JobAllowance { retries: Retries::new("job", retries), rate, process_rate }
+    }
+
+    /// Without a limit of bytes.
+    #[cfg(test)]
+    pub fn unlimited(retries: u32) -> Self {
+        JobAllowance::new(retries, RateLimit::new(0), Arc::new(RateLimit::new(0)))
     }
 
     /// Counts bytes that have arrived; waits while they came too fast.
     pub async fn pass(&self, bytes: usize) {
-        for rate in self.rate.iter().chain(self.process_rate.as_deref()) {
+        for rate in [&self.rate, &self.process_rate] {
             rate.pass(bytes).await;
         }
     }
@@ -84,7 +90,7 @@ mod tests {
 
     #[test]
     fn retries_end_with_the_lecture_and_with_the_job() {
-        let job = Arc::new(JobAllowance::new(3, None, None));
+        let job = Arc::new(JobAllowance::unlimited(3));
         let (one, two) = (Allowance::new(job.clone(), 2), Allowance::new(job, 2));
         let failed = || Failure::new(FailureKind::ServerError, "500");
         assert!(one.retry(failed()).is_ok() && one.retry(failed()).is_ok());

@@ -6,11 +6,12 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use memmap2::{MmapMut, MmapOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::slot::Turn;
 use crate::failure::{Failure, Result};
 use crate::metrics::Metrics;
+use crate::permits::Permits;
 
 /// Capacity of a block. A multiple of 16, so that cipher blocks never straddle two of them.
 pub const BLOCK_BYTES: usize = 128 * 1024;
@@ -23,9 +24,9 @@ pub struct Budget(Arc<Inner>);
 
 struct Inner {
     /// One permit for each block that anybody may take.
-    common: Arc<Semaphore>,
+    common: Permits,
     /// One for each block that only the head of a file may take.
-    for_heads: Arc<Semaphore>,
+    for_heads: Permits,
     /// Memory that can be used again. Mapped and not allocated: what the allocator is given back
     /// in pieces of this size it keeps, spread over its arenas, and the process grows.
     spare: Mutex<Spare>,
@@ -45,15 +46,22 @@ pub struct Use(Budget);
 impl Budget {
     /// A budget of `bytes`, at least two blocks.
     pub fn new(bytes: usize, metrics: Arc<Metrics>) -> Self {
-        let blocks = (bytes / BLOCK_BYTES).max(2);
-        let for_heads = blocks.div_ceil(HEAD_SHARE);
-        metrics.buffer_limit_bytes.set((blocks * BLOCK_BYTES) as i64);
+        let [common, for_heads] = shares(bytes);
+        metrics.buffer_limit_bytes.set(((common + for_heads) * BLOCK_BYTES) as i64);
         Budget(Arc::new(Inner {
-            common: Arc::new(Semaphore::new(blocks - for_heads)),
-            for_heads: Arc::new(Semaphore::new(for_heads)),
+            common: Permits::new(common),
+            for_heads: Permits::new(for_heads),
             spare: Mutex::default(),
             metrics,
         }))
+    }
+
+    /// Another size; what is too much goes as it comes back.
+    pub fn resize(&self, bytes: usize) {
+        let [common, for_heads] = shares(bytes);
+        self.0.metrics.buffer_limit_bytes.set(((common + for_heads) * BLOCK_BYTES) as i64);
+        self.0.common.resize(common);
+        self.0.for_heads.resize(for_heads);
     }
 
     /// Somebody begins to download.
@@ -74,7 +82,7 @@ impl Budget {
     /// # Errors
     /// `disk_failed` when the system has no memory left.
     pub async fn block(&self, turn: &mut Turn) -> Result<Block> {
-        let (common, for_heads) = (self.0.common.clone(), self.0.for_heads.clone());
+        let (common, for_heads) = (self.0.common.semaphore(), self.0.for_heads.semaphore());
         let permit = tokio::select! {
             biased;
             permit = common.acquire_owned() => permit.ok(),
@@ -91,7 +99,7 @@ impl Budget {
     /// # Errors
     /// As [`Budget::block`].
     pub fn block_at_once(&self) -> Result<Option<Block>> {
-        self.0.common.clone().try_acquire_owned().ok().map(|permit| self.take(Some(permit))).transpose()
+        self.0.common.semaphore().try_acquire_owned().ok().map(|permit| self.take(Some(permit))).transpose()
     }
 
     fn take(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Block> {
@@ -107,6 +115,13 @@ impl Budget {
         }
         Ok(block)
     }
+}
+
+/// Blocks of a budget that anybody may take, and those for heads.
+fn shares(bytes: usize) -> [usize; 2] {
+    let blocks = (bytes / BLOCK_BYTES).max(2);
+    let for_heads = blocks.div_ceil(HEAD_SHARE);
+    [blocks - for_heads, for_heads]
 }
 
 /// Up to [`BLOCK_BYTES`] of a unit, in the order of the file. Gives its memory back when dropped.

@@ -2,32 +2,38 @@
 //! until when one wants to be left alone.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use url::Url;
 
 use crate::failure::{Failure, FailureKind};
 use crate::http::LONGEST_PAUSE;
+use crate::permits::Permits;
 
 /// Hosts that are remembered; a playlist may name any number of them.
 const MAX_HOSTS: usize = 1000;
 /// After a pause that a host asked for, its requests come back spread over this time.
 const SPREAD: Duration = Duration::from_millis(500);
+/// Requests at once for one host where there is no limit: more than all of them together can be.
+const NO_LIMIT: usize = 1 << 20;
 
 /// All hosts, for the whole process; cheap to clone.
 #[derive(Clone)]
 pub struct Hosts {
-    /// 0: no limit.
+    known: Arc<Mutex<Known>>,
+}
+
+struct Known {
     max_requests: usize,
-    known: Arc<Mutex<HashMap<String, Arc<Host>>>>,
+    hosts: HashMap<String, Arc<Host>>,
 }
 
 /// One host and port.
 pub struct Host {
-    requests: Option<Arc<Semaphore>>,
+    requests: Permits,
     /// Until when it wants to be left alone.
     cools_until: Mutex<Option<Instant>>,
 }
@@ -35,25 +41,40 @@ pub struct Host {
 impl Hosts {
     /// `max_requests` at once for one host; 0 means no limit.
     pub fn new(max_requests: usize) -> Hosts {
-        Hosts { max_requests, known: Arc::default() }
+        let known = Known { max_requests: at_most(max_requests), hosts: HashMap::new() };
+        Hosts { known: Arc::new(Mutex::new(known)) }
+    }
+
+    /// Another limit for every host, those that are being asked included.
+    pub fn limit(&self, max_requests: usize) {
+        let mut known = self.known();
+        known.max_requests = at_most(max_requests);
+        known.hosts.values().for_each(|host| host.requests.resize(known.max_requests));
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The host of a URL.
     pub fn of(&self, url: &Url) -> Arc<Host> {
         let name =
             format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MAX_HOSTS && !known.contains_key(&name) {
+        let mut known = self.known();
+        let Known { max_requests, hosts } = &mut *known;
+        if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&name) {
             // Nobody asks those that only the map holds, and those that are not cooling have
             // nothing to remember.
-            known.retain(|_, host| Arc::strong_count(host) > 1 || host.pause().is_some());
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.pause().is_some());
         }
-        let new = || {
-            let requests = (self.max_requests > 0).then(|| Arc::new(Semaphore::new(self.max_requests)));
-            Arc::new(Host { requests, cools_until: Mutex::new(None) })
-        };
-        known.entry(name).or_insert_with(new).clone()
+        let new = || Arc::new(Host { requests: Permits::new(*max_requests), cools_until: Mutex::new(None) });
+        hosts.entry(name).or_insert_with(new).clone()
     }
+}
+
+/// 0 means no limit.
+fn at_most(max_requests: usize) -> usize {
+    if max_requests == 0 { NO_LIMIT } else { max_requests }
 }
 
 impl Host {
@@ -61,7 +82,7 @@ impl Host {
     /// the order of asking.
     pub async fn admit(&self) -> Option<OwnedSemaphorePermit> {
         // Never closed.
-        self.requests.clone()?.acquire_owned().await.ok()
+        self.requests.semaphore().acquire_owned().await.ok()
     }
 
     /// Waits until the host no longer wants to be left alone.
@@ -130,12 +151,20 @@ mod tests {
         let second = host.admit();
         tokio::pin!(second);
         assert!(futures_util::poll!(second.as_mut()).is_pending());
+        hosts.limit(0);
+        let second = second.await;
+        hosts.limit(1);
         drop(first);
-        assert!(futures_util::poll!(second.as_mut()).is_ready());
+        let third = host.admit();
+        tokio::pin!(third);
+        assert!(futures_util::poll!(third.as_mut()).is_pending());
+        drop(second);
+        tokio::task::yield_now().await;
+        assert!(futures_util::poll!(third.as_mut()).is_ready());
         for number in 0..3 * MAX_HOSTS {
             hosts.of(&url(&format!("https://{number}.example/")));
         }
-        assert!(hosts.known.lock().unwrap().len() <= MAX_HOSTS);
+        assert!(hosts.known().hosts.len() <= MAX_HOSTS);
         assert!(Arc::ptr_eq(&host, &hosts.of(&url("https://a.example/"))), "one that is in use is kept");
     }
 }

@@ -47,11 +47,13 @@ use async_trait::async_trait;
 use tokio::sync::{Semaphore, SetOnce};
 use url::Url;
 
-use crate::config::Config;
+use crate::config::{Config, HlsSettings, LiveSettings};
+use crate::current::Current;
 use crate::disk::beside;
 use crate::failure::{Context, Result};
 use crate::http::{MediaClient, RateLimit, RequestHeaders};
 use crate::metrics::Metrics;
+use crate::permits::Permits;
 use crate::progress::Progress;
 use allowance::Allowance;
 pub use allowance::JobAllowance;
@@ -74,10 +76,10 @@ use track::{Bounds, Whole};
 
 /// The engine of the process: one connection pool, one budget of requests, one budget of memory.
 pub struct Engine {
-    loader: Arc<Loader>,
+    loader: Current<Loader>,
     budget: Budget,
-    requests: Arc<Semaphore>,
-    rate: Option<Arc<RateLimit>>,
+    requests: Permits,
+    rate: Arc<RateLimit>,
     metrics: Arc<Metrics>,
 }
 
@@ -156,9 +158,9 @@ impl Engine {
         let settings = config.hls.clone();
         Ok(Engine {
             budget: Budget::new(settings.buffer_bytes, metrics.clone()),
-            requests: Arc::new(Semaphore::new(settings.max_requests)),
-            rate: RateLimit::new(settings.max_bytes_per_second).map(Arc::new),
-            loader: Arc::new(Loader {
+            requests: Permits::new(settings.max_requests),
+            rate: Arc::new(RateLimit::new(settings.max_bytes_per_second)),
+            loader: Current::new(Loader {
                 client: MediaClient::new(&config.http)?,
                 hosts: Hosts::new(settings.max_connections_per_host),
                 settings,
@@ -168,9 +170,21 @@ impl Engine {
         })
     }
 
+    /// Other settings: what all jobs have together changes at once, what one job or one lecture has
+    /// with the next one.
+    pub fn use_settings(&self, settings: &HlsSettings, live: &LiveSettings) {
+        self.budget.resize(settings.buffer_bytes);
+        self.requests.resize(settings.max_requests);
+        self.rate.change(settings.max_bytes_per_second);
+        let Loader { client, hosts, .. } = &*self.loader.get();
+        hosts.limit(settings.max_connections_per_host);
+        let (client, hosts) = (client.clone(), hosts.clone());
+        self.loader.replace(Loader { client, hosts, settings: settings.clone(), live: live.clone() });
+    }
+
     /// What a new job may use up.
     pub fn job_allowance(&self) -> Arc<JobAllowance> {
-        let settings = &self.loader.settings;
+        let settings = &self.loader.get().settings;
         let rate = RateLimit::new(settings.max_job_bytes_per_second);
         Arc::new(JobAllowance::new(settings.max_job_retries, rate, self.rate.clone()))
     }
@@ -180,7 +194,7 @@ impl Engine {
     /// # Errors
     /// `playlist_invalid`, `playlist_too_large`, or what the request failed with.
     pub async fn load_playlist(&self, request: &StreamRequest) -> Result<Playlist> {
-        self.loader.load_playlist(request, &request.url, &[]).await
+        self.loader.get().load_playlist(request, &request.url, &[]).await
     }
 
     /// Downloads a stream into `<stem>.part` and, when the sound is apart, `<stem>.audio.part`; its
@@ -201,14 +215,15 @@ impl Engine {
         one_format: bool,
         progress: &Arc<Progress>,
     ) -> Result<Tracks> {
-        let (request, stream) = self.load_stream(request).await?;
+        let loader = self.loader.get();
+        let (request, stream) = load_stream(&loader, request).await?;
         let there = |listed: &Listed| request.captions.iter().any(|tag| tag.eq_ignore_ascii_case(&listed.tag));
         let texts = stream.subtitles.iter().filter(|listed| !there(listed)).count();
         progress.set_tracks(1 + usize::from(stream.audio.is_some()) + texts);
-        let allowance = Arc::new(Allowance::new(request.allowance.clone(), self.loader.settings.max_lecture_retries));
-        let requests = Arc::new(Semaphore::new(self.loader.settings.concurrency));
+        let allowance = Arc::new(Allowance::new(request.allowance.clone(), loader.settings.max_lecture_retries));
+        let requests = Arc::new(Semaphore::new(loader.settings.concurrency));
         let track = async |role, source, part| {
-            self.track(&request, role, source, part, one_format, &requests, allowance.clone(), progress).await
+            self.track(&loader, &request, role, source, part, one_format, &requests, allowance.clone(), progress).await
         };
         let main = track(Role::Main, stream.main, beside(stem, ".part"));
         let audio = async {
@@ -224,7 +239,7 @@ impl Engine {
             let (mut spools, mut skipped) = (Vec::new(), Vec::new());
             for listed in stream.subtitles.into_iter().filter(|listed| !there(listed)) {
                 let tag = listed.tag.clone();
-                let source = listed.load(&self.loader, &request).await.at(|| format!("the {tag} subtitles"))?;
+                let source = listed.load(&loader, &request).await.at(|| format!("the {tag} subtitles"))?;
                 if !source.playlist.maps.is_empty() {
                     tracing::warn!("the {tag} subtitles are not WebVTT but in MP4 (wvtt or stpp): left out");
                     skipped.push(tag);
@@ -241,30 +256,10 @@ impl Engine {
         Ok(Tracks { main, audio, subtitles, skipped_subtitles })
     }
 
-    /// Loads the playlists of a stream; when its address has expired already, those of its new one.
-    async fn load_stream(&self, request: &StreamRequest) -> Result<(StreamRequest, load::Stream)> {
-        let failure = match self.loader.load_stream(request).await {
-            Ok(stream) => return Ok((request.clone(), stream)),
-            Err(failure) => failure,
-        };
-        match &request.renewal {
-            Some(renewal) if failure.kind.may_pass_with_new_links() => {
-                tracing::info!(kind = failure.kind.name(), "{failure}; asking for a new link");
-                match renewal.renew(request).await {
-                    Ok(renewed) => {
-                        let stream = self.loader.load_stream(&renewed).await?;
-                        Ok((renewed, stream))
-                    }
-                    Err(reason) => Err(failure.because(&reason)),
-                }
-            }
-            _ => Err(failure),
-        }
-    }
-
     #[expect(clippy::too_many_arguments, reason = "each of them is another thing that a track is made of")]
     async fn track(
         &self,
+        loader: &Arc<Loader>,
         request: &StreamRequest,
         role: Role,
         source: Source,
@@ -276,7 +271,7 @@ impl Engine {
     ) -> Result<Track> {
         let rendition = source.rendition.clone();
         let is_text = matches!(role, Role::Subtitles(_));
-        let itinerary = Itinerary::new(self.loader.clone(), request.clone(), role, source)?;
+        let itinerary = Itinerary::new(loader.clone(), request.clone(), role, source)?;
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
         let kind = match () {
@@ -286,13 +281,13 @@ impl Engine {
         };
         let kind = SetOnce::new_with(kind);
         let fetcher = Arc::new(Fetcher {
-            client: self.loader.client.clone(),
-            hosts: self.loader.hosts.clone(),
+            client: loader.client.clone(),
+            hosts: loader.hosts.clone(),
             itinerary,
             budget: self.budget.clone(),
             allowance,
-            attempts: self.loader.settings.segment_attempts,
-            allow_gaps: self.loader.settings.allow_gaps,
+            attempts: loader.settings.segment_attempts,
+            allow_gaps: loader.settings.allow_gaps,
             keys: Default::default(),
             kind,
             text: is_text.then(|| AtomicU64::new(subtitles::MAX_BYTES)),
@@ -300,9 +295,9 @@ impl Engine {
             progress: progress.clone(),
         });
         let bounds = Bounds {
-            requests: [requests.clone(), self.requests.clone()],
+            requests: [requests.clone(), self.requests.semaphore()],
             // Twice the requests in flight: one slow segment at the head does not idle the others at once.
-            window: self.loader.settings.concurrency * 2,
+            window: loader.settings.concurrency * 2,
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
         drop(edition);
@@ -328,5 +323,26 @@ impl Engine {
             places,
             _lock: lock,
         })
+    }
+}
+
+/// Loads the playlists of a stream; when its address has expired already, those of its new one.
+async fn load_stream(loader: &Loader, request: &StreamRequest) -> Result<(StreamRequest, load::Stream)> {
+    let failure = match loader.load_stream(request).await {
+        Ok(stream) => return Ok((request.clone(), stream)),
+        Err(failure) => failure,
+    };
+    match &request.renewal {
+        Some(renewal) if failure.kind.may_pass_with_new_links() => {
+            tracing::info!(kind = failure.kind.name(), "{failure}; asking for a new link");
+            match renewal.renew(request).await {
+                Ok(renewed) => {
+                    let stream = loader.load_stream(&renewed).await?;
+                    Ok((renewed, stream))
+                }
+                Err(reason) => Err(failure.because(&reason)),
+            }
+        }
+        _ => Err(failure),
     }
 }

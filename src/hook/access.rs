@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -25,6 +25,7 @@ use super::credentials::Credentials;
 use super::problem::Problem;
 use super::signature::{self, Signed, WINDOW_SECONDS};
 use super::{Hook, ROUTES, body};
+use crate::current::Current;
 use crate::metrics::RouteLabel;
 use crate::queue;
 use crate::redis_client::Commands;
@@ -71,12 +72,13 @@ impl Caller {
 
 /// What decides.
 pub(super) struct Access {
-    credentials: RwLock<Arc<Credentials>>,
+    credentials: Current<Credentials>,
     commands: Commands,
     /// What the keys of signed requests begin with.
     seen_prefix: String,
     seen: Mutex<HashMap<String, Instant>>,
-    requests: Limiter<String>,
+    max_requests: AtomicU32,
+    requests: Current<Limiter<String>>,
     failures: Limiter<IpAddr>,
     forgotten: Mutex<Instant>,
     unproven: Semaphore,
@@ -85,28 +87,29 @@ pub(super) struct Access {
 impl Access {
     pub fn new(credentials: Credentials, commands: Commands, list: &str, max_requests: NonZeroU32) -> Access {
         Access {
-            credentials: RwLock::new(Arc::new(credentials)),
+            credentials: Current::new(credentials),
             commands,
             seen_prefix: format!("{}hook_seen:", queue::key_prefix(list)),
             seen: Mutex::default(),
-            requests: RateLimiter::hashmap(Quota::per_second(max_requests)),
+            max_requests: AtomicU32::new(max_requests.get()),
+            requests: Current::new(RateLimiter::hashmap(Quota::per_second(max_requests))),
             failures: RateLimiter::hashmap(Quota::per_second(FAILURES_PER_SECOND).allow_burst(FAILURES_AT_ONCE)),
             forgotten: Mutex::new(Instant::now()),
             unproven: Semaphore::new(UNPROVEN_BODIES),
         }
     }
 
-    pub fn replace(&self, credentials: Credentials) {
-        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(credentials);
-    }
-
-    fn credentials(&self) -> Arc<Credentials> {
-        self.credentials.read().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn replace(&self, credentials: Credentials, max_requests: NonZeroU32) {
+        self.credentials.replace(credentials);
+        // The same limit goes on with what it has counted.
+        if self.max_requests.swap(max_requests.get(), Relaxed) != max_requests.get() {
+            self.requests.replace(RateLimiter::hashmap(Quota::per_second(max_requests)));
+        }
     }
 
     /// Who it is, with the request as it can be read further.
     async fn admit(&self, request: Request) -> Result<(Caller, Request), Problem> {
-        let credentials = self.credentials();
+        let credentials = self.credentials.get();
         let headers = request.headers();
         if headers.contains_key(header::AUTHORIZATION) {
             let name = bearer(&credentials, headers).map_err(turned_away)?;
@@ -157,7 +160,7 @@ impl Access {
         let mut forgotten = self.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
         if forgotten.elapsed() > FORGET_EVERY {
             *forgotten = Instant::now();
-            self.requests.retain_recent();
+            self.requests.get().retain_recent();
             self.failures.retain_recent();
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, at| at.elapsed() < REMEMBERED);
         }
@@ -195,7 +198,7 @@ pub(super) async fn authenticate(State(hook): State<Arc<Hook>>, request: Request
         }
         Err(problem) => return problem.into_response(),
     };
-    if let Err(until) = access.requests.check_key(&caller.name) {
+    if let Err(until) = access.requests.get().check_key(&caller.name) {
         return too_many(until.wait_time_from(DefaultClock::default().now())).into_response();
     }
     tracing::Span::current().record("caller", &caller.name);

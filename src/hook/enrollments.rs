@@ -15,7 +15,8 @@ use crate::enroll::EnrollmentResult;
 
 /// `POST /api/v1/enroll`.
 pub(super) async fn enroll(State(hook): State<Arc<Hook>>, request: Request) -> Result<Response, Problem> {
-    let request = request::enrollment(&body::read(request).await?, hook.max_tasks, &hook.allowed_course_hosts)?;
+    let limits = hook.limits.get();
+    let request = request::enrollment(&body::read(request).await?, limits.max_tasks, &limits.allowed_course_hosts)?;
     let results = hook.see_through({
         let hook = hook.clone();
         async move { join_all(request.urls.iter().map(|url| enroll_one(&hook, &request, url))).await }

@@ -20,15 +20,18 @@ use std::sync::Arc;
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use crate::config::HookSettings;
+use crate::config::{EnrollmentSettings, HookSettings};
+use crate::current::Current;
 use crate::enroll::EnrollmentClient;
 use crate::metrics::Metrics;
 use crate::orders::Orders;
+use crate::permits::Permits;
 use crate::redis_client::Commands;
 use crate::tasks::Tasks;
 
@@ -57,11 +60,23 @@ pub struct Hook {
     enrollment: EnrollmentClient,
     metrics: Arc<Metrics>,
     access: Access,
-    max_tasks: usize,
-    allowed_course_hosts: Vec<String>,
+    connections: Permits,
+    limits: Current<Limits>,
     running: TaskTracker,
     /// Cancelled when callers are not to be kept waiting any more.
     stop: CancellationToken,
+}
+
+/// What may be asked for.
+struct Limits {
+    max_tasks: usize,
+    allowed_course_hosts: Vec<String>,
+}
+
+impl Limits {
+    fn new(settings: &HookSettings) -> Limits {
+        Limits { max_tasks: settings.max_tasks, allowed_course_hosts: settings.allowed_course_hosts.clone() }
+    }
 }
 
 impl Hook {
@@ -85,8 +100,8 @@ impl Hook {
             enrollment,
             metrics,
             access: Access::new(credentials, commands, list, settings.max_requests_per_second),
-            max_tasks: settings.max_tasks,
-            allowed_course_hosts: settings.allowed_course_hosts.clone(),
+            connections: Permits::new(settings.max_connections),
+            limits: Current::new(Limits::new(settings)),
             running: TaskTracker::new(),
             stop,
         })
@@ -112,9 +127,17 @@ impl Hook {
             .with_state(hook)
     }
 
-    /// Puts other tokens and secrets in place of those it has.
-    pub fn use_credentials(&self, credentials: Credentials) {
-        self.access.replace(credentials);
+    /// Other tokens, secrets and limits, for requests that come from now on.
+    pub fn use_settings(&self, settings: &HookSettings, enrollment: &EnrollmentSettings, credentials: Credentials) {
+        self.access.replace(credentials, settings.max_requests_per_second);
+        self.connections.resize(settings.max_connections);
+        self.limits.replace(Limits::new(settings));
+        self.enrollment.use_limits_of(enrollment);
+    }
+
+    /// One permit for each connection at once.
+    pub fn connections(&self) -> Arc<Semaphore> {
+        self.connections.semaphore()
     }
 
     /// Waits until every enrollment that was asked for by itself is done. To be called when the

@@ -26,7 +26,8 @@ pub(super) async fn accept(
 ) -> Result<Response, Problem> {
     let wait = wait(request.uri())?;
     let key = idempotency_key(request.headers(), &caller)?;
-    let order = request::order(&body::read(request).await?, hook.max_tasks, &hook.allowed_course_hosts)?;
+    let limits = hook.limits.get();
+    let order = request::order(&body::read(request).await?, limits.max_tasks, &limits.allowed_course_hosts)?;
     let order_id = order.order_id;
     // The caller may go away: what has begun to be stored is stored.
     let accepted = hook.see_through({

@@ -1,5 +1,6 @@
 //! A limit of bytes per second.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,24 +14,36 @@ const SLACK: Duration = Duration::from_millis(50);
 /// served in the order in which they came.
 #[derive(Debug)]
 pub struct RateLimit {
-    bytes_per_second: u64,
+    /// 0: no limit.
+    bytes_per_second: AtomicU64,
     /// When all bytes that have been counted will be due.
     due: Mutex<Instant>,
 }
 
 impl RateLimit {
-    /// `None` for 0 bytes per second, which means no limit.
-    pub fn new(bytes_per_second: u64) -> Option<RateLimit> {
-        (bytes_per_second > 0).then(|| RateLimit { bytes_per_second, due: Mutex::new(Instant::now()) })
+    /// 0 bytes per second means no limit.
+    pub fn new(bytes_per_second: u64) -> RateLimit {
+        RateLimit { bytes_per_second: AtomicU64::new(bytes_per_second), due: Mutex::new(Instant::now()) }
+    }
+
+    /// Another limit for the bytes that arrive from now on.
+    pub fn change(&self, bytes_per_second: u64) {
+        if self.bytes_per_second.swap(bytes_per_second, Relaxed) != bytes_per_second {
+            *self.due.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
     }
 
     /// Counts bytes that have arrived, and waits until they are due. Dropping the future leaves
     /// them counted.
     pub async fn pass(&self, bytes: usize) {
+        let bytes_per_second = self.bytes_per_second.load(Relaxed);
+        if bytes_per_second == 0 {
+            return;
+        }
         let due = {
             let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
             let earliest = Instant::now().checked_sub(SLACK).unwrap_or(*due);
-            *due = earliest.max(*due) + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second as f64);
+            *due = earliest.max(*due) + Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
             *due
         };
         tokio::time::sleep_until(due).await;
@@ -45,7 +58,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_pass_evenly_whoever_takes_them() {
-        let limit = Arc::new(RateLimit::new(1_000_000).unwrap());
+        let limit = Arc::new(RateLimit::new(1_000_000));
         let start = Instant::now();
         let takers: Vec<_> = (1..=4)
             .map(|taker| {
@@ -67,11 +80,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_is_not_caught_up_with() {
-        let limit = RateLimit::new(1000).unwrap();
+        let limit = RateLimit::new(1000);
         tokio::time::sleep(Duration::from_secs(60)).await;
         let start = Instant::now();
         limit.pass(1000).await;
         assert!(start.elapsed() >= Duration::from_millis(950));
-        assert!(RateLimit::new(0).is_none());
+        for (limit_of, bytes, at_most) in [(100_000, 100_000, 1.0), (0, 1 << 30, 0.0)] {
+            limit.change(limit_of);
+            let start = Instant::now();
+            limit.pass(bytes).await;
+            assert!(start.elapsed().as_secs_f64() <= at_most, "{limit_of}: {:?}", start.elapsed());
+        }
     }
 }

@@ -111,7 +111,7 @@ impl Pipeline {
         let order_id = trail.order_id.or(record.as_ref().and_then(|record| record.order_id));
         let previous = trail.status.or(stored).unwrap_or("unknown");
         self.events.status(&trail.fence, spec.task_id, order_id, "failed", previous, &failure.message).await;
-        if self.finalize.tells_of_failures() {
+        if self.finalize.get().tells_of_failures() {
             let (kind, message) = (failure.kind.name().to_owned(), failure.message.clone());
             self.keep_notice(&Notice { task_id: spec.task_id, kind, message, failed_at: at }).await;
         }

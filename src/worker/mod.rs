@@ -10,4 +10,4 @@ pub mod pool;
 pub mod settle;
 
 pub use pipeline::Pipeline;
-pub use pool::{JobRunner, run};
+pub use pool::{JobRunner, Limits, run};

@@ -16,11 +16,11 @@ const MARGIN: Duration = Duration::from_secs(30);
 impl Pipeline {
     /// Makes the calls that are due, one at a time, until `stop`. Those that are left are in Redis.
     pub async fn tell_of_failures(self: Arc<Self>, stop: CancellationToken) {
-        if !self.finalize.tells_of_failures() {
+        if !self.finalize.get().tells_of_failures() {
             return;
         }
-        let hold = self.finalize.longest_call() + MARGIN;
-        while let Some(notice) = self.queue.next_notice(hold, &stop).await {
+        let hold = || self.finalize.get().longest_call() + MARGIN;
+        while let Some(notice) = self.queue.next_notice(hold(), &stop).await {
             let span = error_span!("notice", task_id = notice.task_id.get());
             let told = async {
                 let pause = self.tell_of(&notice).await;
@@ -37,7 +37,7 @@ impl Pipeline {
                 info!(status = record.status, "the task does not count as failed any more: the backend is not told");
                 return None;
             }
-            Ok(_) => self.finalize.failed(notice).await,
+            Ok(_) => self.finalize.get().failed(notice).await,
             Err(failure) => Err(failure),
         };
         let Err(failure) = told else {
@@ -45,7 +45,7 @@ impl Pipeline {
             return None;
         };
         let kind = failure.kind.name();
-        let pause = self.finalize.pause(notice.failed_at, &failure);
+        let pause = self.finalize.get().pause(notice.failed_at, &failure);
         match pause {
             Some(pause) => warn!(kind, "{failure}; again in {} s", pause.as_secs()),
             None => error!(kind, "the backend is not told that the task has failed: {failure}"),

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::JobRunner;
+use crate::current::Current;
 use crate::delivery::{Delivery, Receipt};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::gate::{Enrolled, Gate};
@@ -38,7 +39,7 @@ pub struct Pipeline {
     /// Several jobs of one course download it once.
     pub sharing: Option<SharedDownloads>,
     pub delivery: Delivery,
-    pub finalize: FinalizeClient,
+    pub finalize: Current<FinalizeClient>,
     pub events: Events,
     pub queue: Queue,
     pub staging: PathBuf,
@@ -140,7 +141,7 @@ impl Pipeline {
         };
 
         let folder = receipt.folder_name;
-        let since = self.finalize.is_on().then(Timestamp::now);
+        let since = self.finalize.get().is_on().then(Timestamp::now);
         self.queue.conclude(job, Verdict::Delivered { folder: folder.clone(), untold_since: since }).await?;
         Ok(Delivered { folder, sandbox: Some(sandbox), since })
     }
@@ -163,7 +164,7 @@ impl Pipeline {
         match called.await {
             Ok(()) => self.completed(job, trail, folder).await,
             Err(failure) if failure.kind == FailureKind::FinalizeFailed && !job.is_of_rq() => {
-                match self.finalize.pause(since, &failure) {
+                match self.finalize.get().pause(since, &failure) {
                     Some(after) => self.untold(&job.spec, trail, folder, Some(since), after, failure).await,
                     None => self.dead(job, trail, failure).await,
                 }
@@ -181,7 +182,7 @@ impl Pipeline {
             return Ok(());
         }
         let started = Instant::now();
-        self.finalize.finalize(job.spec.task_id, folder, &job.id).await?;
+        self.finalize.get().finalize(job.spec.task_id, folder, &job.id).await?;
         self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
         if let Some(sandbox) = sandbox
             && let Err(failure) = sandbox.note_finalized(&job.id).await

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -13,10 +13,12 @@ use tracing::{Instrument, error, error_span, info, warn};
 
 use super::settle;
 use crate::config::WorkerSettings;
+use crate::current::Current;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
-use crate::queue::{Crashed, Leased, Queue, Verdict};
+use crate::permits::Permits;
+use crate::queue::{Crashed, Leased, Queue, Taker, Verdict};
 
 /// How long a cancelled job may take to come to its end before it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -47,17 +49,43 @@ pub trait JobRunner: Send + Sync {
     async fn settled(&self, _job: &Leased) {}
 }
 
+/// What a running pool keeps to.
+pub struct Limits {
+    jobs: Permits,
+    drain: Current<Duration>,
+    job_timeout: Current<Duration>,
+}
+
+impl Limits {
+    /// Those of the settings.
+    pub fn new(settings: &WorkerSettings) -> Arc<Limits> {
+        Arc::new(Limits {
+            jobs: Permits::new(settings.jobs),
+            drain: Current::new(settings.drain),
+            job_timeout: Current::new(settings.job_timeout),
+        })
+    }
+
+    /// Other ones: more jobs begin at once, of fewer those that run come to their end. The limit of an
+    /// attempt is for those that begin from now on.
+    pub fn use_settings(&self, settings: &WorkerSettings) {
+        self.jobs.resize(settings.jobs);
+        self.drain.replace(settings.drain);
+        self.job_timeout.replace(settings.job_timeout);
+    }
+}
+
 struct Pool {
     queue: Queue,
     runner: Arc<dyn JobRunner>,
     metrics: Arc<Metrics>,
-    job_timeout: Duration,
+    limits: Arc<Limits>,
     /// Cancelled when running jobs are to be handed back.
     interrupt: CancellationToken,
 }
 
 /// Takes and runs jobs, from when `hindered` says `None` (until then it says why not) to `stop`; then waits
-/// up to `settings.drain` for those that run and hands back the rest, at once when `stop_now` comes.
+/// up to the drain of `limits` for those that run and hands back the rest, at once when `stop_now` comes.
 /// Returns when all is settled and this instance has left the queue.
 ///
 /// # Errors
@@ -65,7 +93,7 @@ struct Pool {
 /// them the process would look well and do nothing.
 pub async fn run(
     queue: Queue,
-    settings: &WorkerSettings,
+    limits: Arc<Limits>,
     runner: Arc<dyn JobRunner>,
     metrics: Arc<Metrics>,
     mut hindered: watch::Receiver<Option<String>>,
@@ -89,15 +117,14 @@ pub async fn run(
         queue: queue.clone(),
         runner,
         metrics,
-        job_timeout: settings.job_timeout,
+        limits: limits.clone(),
         interrupt: CancellationToken::new(),
     });
     let teller = AbortOnDropHandle::new(tokio::spawn(pool.clone().tell_of_crashed()));
     let jobs = TaskTracker::new();
     let no_more = CancellationToken::new();
     let taker = tokio::spawn({
-        let (taking, ended) =
-            (take_jobs(pool.clone(), settings.jobs, jobs.clone(), no_more.clone()), broken.clone().drop_guard());
+        let (taking, ended) = (take_jobs(pool.clone(), jobs.clone(), no_more.clone()), broken.clone().drop_guard());
         let no_more = no_more.clone();
         async move {
             let _ended = ended;
@@ -123,7 +150,8 @@ pub async fn run(
         () = broken.cancelled() => false,
     };
     no_more.cancel();
-    info!(running = jobs.len(), drain_seconds = settings.drain.as_secs(), "stopping: no more jobs are taken");
+    let drain = *limits.drain.get();
+    info!(running = jobs.len(), drain_seconds = drain.as_secs(), "stopping: no more jobs are taken");
     let finished = async {
         for task in [taker, caller] {
             if let Err(panic) = task.await {
@@ -136,7 +164,7 @@ pub async fn run(
     tokio::pin!(finished);
     let drained = tokio::select! {
         () = &mut finished => true,
-        () = sleep(settings.drain) => false,
+        () = sleep(drain) => false,
         () = stop_now.cancelled() => false,
     };
     if !drained {
@@ -160,13 +188,17 @@ pub async fn run(
     }
 }
 
-async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(permits));
+async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToken) {
+    let permits = pool.limits.jobs.semaphore();
+    let mut size = pool.limits.jobs.size();
     let mut taker = pool.queue.taker();
     loop {
+        size.mark_unchanged();
         let first = tokio::select! {
             biased;
             () = no_more.cancelled() => return,
+            // Those that are too many are taken away before anybody gets one.
+            Ok(()) = size.changed() => continue,
             permit = permits.clone().acquire_owned() => permit,
         };
         // The semaphore is never closed.
@@ -174,7 +206,12 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
         while let Ok(more) = permits.clone().try_acquire_owned() {
             held.merge(more);
         }
-        let Some(started) = taker.next(held.num_permits(), &no_more).await else { return };
+        let Some(started) = take(&mut taker, &held, &mut size, &no_more).await else {
+            if no_more.is_cancelled() {
+                return;
+            }
+            continue;
+        };
         for leased in started {
             let Some(permit) = held.split(1) else { break };
             let pool = pool.clone();
@@ -187,6 +224,24 @@ async fn take_jobs(pool: Arc<Pool>, permits: usize, jobs: TaskTracker, no_more: 
             jobs.spawn(job.instrument(span));
         }
     }
+}
+
+/// The next jobs, one for each permit at most; `None` when there are to be no more, or another number of
+/// them.
+async fn take(
+    taker: &mut Taker,
+    held: &OwnedSemaphorePermit,
+    size: &mut watch::Receiver<usize>,
+    no_more: &CancellationToken,
+) -> Option<Vec<Leased>> {
+    let enough = no_more.child_token();
+    let started = taker.next(held.num_permits(), &enough);
+    tokio::pin!(started);
+    tokio::select! {
+        started = &mut started => return started,
+        Ok(()) = size.changed() => enough.cancel(),
+    }
+    started.await
 }
 
 /// Runs the jobs that are delivered and whose finalize call is due again, beside the slots.
@@ -256,7 +311,7 @@ impl Pool {
 
     /// Runs one attempt within its limits.
     async fn attempt(&self, leased: &Arc<Leased>) -> Outcome {
-        let limit = leased.time_limit(self.job_timeout);
+        let limit = leased.time_limit(*self.limits.job_timeout.get());
         let cancel = CancellationToken::new();
         let runner = self.runner.clone();
         let run = {

@@ -26,6 +26,7 @@ mod outages;
 mod producers;
 mod progress;
 mod rclone;
+mod reload;
 mod retries;
 mod secrets;
 mod shared_downloads;

@@ -55,7 +55,7 @@ async fn the_pool_goes_on_by_itself_after_every_restart_of_the_server() {
         async move {
             worker::run(
                 queue,
-                &settings,
+                worker::Limits::new(&settings),
                 Arc::new(Finish),
                 metrics,
                 watch::channel(None).1,
@@ -138,7 +138,18 @@ async fn a_stop_while_the_server_is_away_ends_in_time() {
             drain: Duration::from_secs(10),
             job_timeout: Duration::from_secs(600),
         };
-        async move { worker::run(queue, &settings, Arc::new(Finish), metrics, watch::channel(None).1, stop, stop_now).await }
+        async move {
+            worker::run(
+                queue,
+                worker::Limits::new(&settings),
+                Arc::new(Finish),
+                metrics,
+                watch::channel(None).1,
+                stop,
+                stop_now,
+            )
+            .await
+        }
     });
     world.push(element(1)).await;
     eventually("it works", async || world.count("done").await == 1).await;

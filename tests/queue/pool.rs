@@ -106,7 +106,18 @@ impl Pool {
         let handle = tokio::spawn({
             let (queue, runner, metrics) = (queue.clone(), runner.clone(), world.metrics.clone());
             let (stop, stop_now) = (stop.clone(), stop_now.clone());
-            async move { worker::run(queue, &settings, runner, metrics, watch::channel(None).1, stop, stop_now).await }
+            async move {
+                worker::run(
+                    queue,
+                    worker::Limits::new(&settings),
+                    runner,
+                    metrics,
+                    watch::channel(None).1,
+                    stop,
+                    stop_now,
+                )
+                .await
+            }
         });
         Pool { queue, stop, stop_now, handle }
     }

@@ -141,8 +141,16 @@ impl World {
                     drain: Duration::ZERO,
                     job_timeout: Duration::from_secs(60),
                 };
-                worker::run(queue, &settings, runner, metrics, watch::channel(None).1, stop, CancellationToken::new())
-                    .await
+                worker::run(
+                    queue,
+                    worker::Limits::new(&settings),
+                    runner,
+                    metrics,
+                    watch::channel(None).1,
+                    stop,
+                    CancellationToken::new(),
+                )
+                .await
             }
         });
         Instance { name: within(name).await.unwrap(), stop, pool, threads: Some(threads) }

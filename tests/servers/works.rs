@@ -68,7 +68,7 @@ impl Works {
             async move {
                 worker::run(
                     queue,
-                    &worker,
+                    worker::Limits::new(&worker),
                     Arc::new(runner),
                     metrics,
                     watch::channel(None).1,

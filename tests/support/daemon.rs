@@ -126,9 +126,7 @@ impl Builder {
 
     /// Any setting, by its name `section.key`.
     pub fn set(mut self, name: &str, value: impl Into<toml::Value>) -> Builder {
-        let (section, key) = name.split_once('.').expect("section.key");
-        let section = self.settings.entry(section).or_insert_with(|| toml::Table::new().into());
-        section.as_table_mut().expect("a section").insert(key.to_owned(), value.into());
+        set(&mut self.settings, name, value.into());
         self
     }
 
@@ -202,7 +200,18 @@ impl Daemon {
         self.process.signal(Signal::TERM);
     }
 
-    /// SIGHUP: read what may be read again.
+    /// Another value in its configuration file, for the next [`Daemon::sighup`].
+    ///
+    /// # Panics
+    /// When the file is not TOML any more.
+    pub fn reconfigure(&self, name: &str, value: impl Into<toml::Value>) {
+        let text = std::fs::read_to_string(&self.config).expect("the configuration file");
+        let mut settings: toml::Table = text.parse().expect("TOML");
+        set(&mut settings, name, value.into());
+        std::fs::write(&self.config, settings.to_string()).expect("configuration file");
+    }
+
+    /// SIGHUP: read the configuration again.
     pub fn sighup(&self) {
         self.process.signal(Signal::HUP);
     }
@@ -332,6 +341,12 @@ impl Daemon {
     pub fn config(&self) -> &Path {
         &self.config
     }
+}
+
+fn set(settings: &mut toml::Table, name: &str, value: toml::Value) {
+    let (section, key) = name.split_once('.').expect("section.key");
+    let section = settings.entry(section).or_insert_with(|| toml::Table::new().into());
+    section.as_table_mut().expect("a section").insert(key.to_owned(), value);
 }
 
 /// Every file below `directory`, as sorted paths relative to it.

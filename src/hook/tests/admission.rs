@@ -101,10 +101,11 @@ async fn tokens_are_replaced_while_it_runs_and_callers_are_limited() {
     };
     assert_eq!((ask("old-token").await, ask("new-token").await, ask("# the next one").await), (404, 404, 401));
     write("new-token\n");
-    world.hook.use_credentials(Credentials::read(kept.as_ref().unwrap()).unwrap());
+    let kept = kept.as_ref().unwrap();
+    world.hook.access.replace(Credentials::read(kept).unwrap(), kept.max_requests_per_second);
     assert_eq!((ask("old-token").await, ask("new-token").await), (401, 404));
     write("# nobody\n");
-    let reason = Credentials::read(kept.as_ref().unwrap()).err().unwrap();
+    let reason = Credentials::read(kept).err().unwrap();
     assert!(reason.contains("hook.token_files") && reason.contains("comments"), "{reason}");
 
     let mut codes = Vec::new();

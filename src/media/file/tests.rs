@@ -57,7 +57,7 @@ impl World {
             client: &self.client,
             headers: &headers,
             limits: self.limits,
-            allowance: &JobAllowance::new(0, None, None),
+            allowance: &JobAllowance::unlimited(0),
             progress: &self.progress,
             metrics: &self.metrics,
             cancel: &self.cancel,

@@ -50,7 +50,7 @@ impl World {
             courses,
             sharing: None,
             delivery: Delivery::new(&config.delivery),
-            finalize: FinalizeClient::new(&config.report, &config.http).unwrap(),
+            finalize: Current::new(FinalizeClient::new(&config.report, &config.http).unwrap()),
             events: Events::new(redis.connection()),
             queue,
             staging: folder.path().join("staging"),

@@ -1,0 +1,166 @@
+//! Reload: the configuration is read again while the daemon runs. What is wrong with it leaves everything
+//! as it was; what can be applied is applied, and what takes a restart is said.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Change, Config, ConfigError, Sources, Values};
+use crate::hook::{Credentials, Hook};
+use crate::logging::{Filter, Level};
+use crate::logins::Logins;
+use crate::report::FinalizeClient;
+use crate::worker::{Limits, Pipeline};
+
+/// Where the admin port says what a reload would do.
+pub const PREVIEW: &str = "/reload";
+
+/// What runs, and where to look for what should run.
+pub struct Reload {
+    sources: Sources,
+    running: Mutex<Running>,
+}
+
+#[derive(Clone)]
+struct Running {
+    config: Config,
+    values: Values,
+}
+
+/// Everything that a reload changes.
+pub struct Rooms {
+    pub level: Level,
+    pub limits: Arc<Limits>,
+    pub pipeline: Arc<Pipeline>,
+    pub hook: Option<Arc<Hook>>,
+    pub logins: Arc<Logins>,
+}
+
+/// What a reload would do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Preview {
+    /// The configuration file of the daemon.
+    pub file: Option<PathBuf>,
+    /// What is wrong with the configuration; then nothing would change.
+    pub errors: Vec<String>,
+    /// What a reload applies, `name old -> new`.
+    pub applied: Vec<String>,
+    /// What takes a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// A configuration that can be used, with all of it that can fail done.
+struct Prepared {
+    running: Running,
+    changes: Vec<Change>,
+    filter: Filter,
+    finalize: FinalizeClient,
+    /// `None` when the hook is off.
+    credentials: Option<Credentials>,
+}
+
+/// The admin port's page for `hauld check`.
+pub fn router(reload: Arc<Reload>) -> Router {
+    Router::new().route(PREVIEW, get(preview)).with_state(reload)
+}
+
+async fn preview(State(reload): State<Arc<Reload>>) -> Response {
+    // It reads files.
+    match tokio::task::spawn_blocking(move || reload.preview()).await {
+        Ok(preview) => ([(header::CACHE_CONTROL, "no-store")], Json(preview)).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+impl Reload {
+    /// Of a daemon that is started with this configuration.
+    pub fn new(sources: Sources, config: Config, values: Values) -> Reload {
+        Reload { sources, running: Mutex::new(Running { config, values }) }
+    }
+
+    /// The configuration that is in use.
+    pub fn config(&self) -> Config {
+        self.running().config.clone()
+    }
+
+    /// What [`Reload::run`] would do now. Reads files.
+    pub fn preview(&self) -> Preview {
+        let file = self.sources.file().map(Path::to_owned);
+        let running = self.running().clone();
+        let (errors, changes) = match self.prepare(&running) {
+            Ok(prepared) => (Vec::new(), prepared.changes),
+            Err(errors) => (errors.iter().map(ToString::to_string).collect(), Vec::new()),
+        };
+        let (applied, needs_restart): (Vec<_>, Vec<_>) = changes.iter().partition(|change| change.reloadable);
+        let shown = |changes: Vec<&Change>| changes.into_iter().map(ToString::to_string).collect();
+        Preview { file, errors, applied: shown(applied), needs_restart: shown(needs_restart) }
+    }
+
+    /// Reads the configuration again and applies it, all or nothing; the log says what. Reads files.
+    pub fn run(&self, rooms: &Rooms) {
+        let mut running = self.running();
+        let prepared = match self.prepare(&running) {
+            Ok(prepared) => prepared,
+            Err(errors) => {
+                for error in errors {
+                    tracing::error!("reload refused, everything stays as it was: {error}");
+                }
+                return;
+            }
+        };
+        let Prepared { running: new, changes, filter, finalize, credentials } = prepared;
+        let config = &new.config;
+        let is_of = |section: &str| changes.iter().any(|change| change.reloadable && change.name.starts_with(section));
+        rooms.level.change(filter);
+        rooms.limits.use_settings(&config.worker);
+        rooms.pipeline.gate.use_settings(config.gate.clone());
+        rooms.pipeline.courses.streams.engine.use_settings(&config.hls, &config.live);
+        if is_of("report.") {
+            rooms.pipeline.finalize.replace(finalize);
+        }
+        rooms.logins.read_again();
+        if let (Some(hook), Some(credentials)) = (&rooms.hook, credentials) {
+            let (tokens, secrets) = credentials.len();
+            hook.use_settings(&config.hook, &config.enrollment, credentials);
+            tracing::info!(tokens, secrets, "the hook's tokens and secrets were read again");
+        }
+        for change in &changes {
+            match change.reloadable {
+                true => tracing::info!("reloaded: {change}"),
+                false => tracing::warn!("not reloaded, this takes a restart: {change}"),
+            }
+        }
+        tracing::info!(changes = changes.len(), "the configuration was read again");
+        *running = new;
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        // It is replaced in a single step, so a poisoned lock still holds a whole one.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn prepare(&self, running: &Running) -> Result<Prepared, Vec<ConfigError>> {
+        let (config, values) = self.sources.load()?;
+        let changes = running.values.changes(&values);
+        let config = running.config.reloaded(&config)?;
+        let wrong = |name: &str, reason: String| {
+            let (name, origin) = (name.to_owned(), "configuration".to_owned());
+            vec![ConfigError { name, value: None, reason, origin }]
+        };
+        let credentials = config.hook.listen.map(|_| Credentials::read(&config.hook)).transpose();
+        Ok(Prepared {
+            filter: Filter::new(&config.log).map_err(|error| vec![error])?,
+            finalize: FinalizeClient::new(&config.report, &config.http)
+                .map_err(|failure| wrong("report", failure.message))?,
+            credentials: credentials.map_err(|reason| wrong("hook", reason))?,
+            changes,
+            running: Running { config, values: running.values.reloaded(&values) },
+        })
+    }
+}
