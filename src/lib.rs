@@ -18,7 +18,7 @@
 //! * [`report`]: finalize call, progress and status events
 //!
 //! What an operator sees of everything is in [`overview`]; what is done with one task is in [`tasks`]: look, requeue,
-//! cancel.
+//! cancel; with the dead list, in [`dead`].
 //!
 //! What they all use:
 //!
@@ -33,11 +33,13 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+mod admission;
 pub mod app;
 pub mod child;
 pub mod cli;
 pub mod config;
 pub mod current;
+pub mod dead;
 pub mod delivery;
 pub mod disk;
 pub mod enroll;

@@ -8,11 +8,12 @@ use jiff::{Span, SpanRelativeTo};
 use serde_json::json;
 
 use crate::config::Config;
+use crate::dead::{self, Retried};
 use crate::failure::{FailureKind, JobPolicy, Result};
-use crate::job::{JobSpec, TaskId};
+use crate::job::TaskId;
 use crate::queue::{DeadEntry, DeadFilter, QueueView};
 use crate::redis_client;
-use crate::store::{self, FinalStatus, TaskStore};
+use crate::store;
 
 /// Arguments of `hauld dead`.
 #[derive(Debug, Args)]
@@ -136,9 +137,9 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
             let mut revived = 0;
             // The oldest first, as they came.
             for entry in entries.iter().rev() {
-                let remark = make_way(&*store, entry).await?;
-                if view.revive(entry, *force).await? {
+                if let Retried::Back(remark) = dead::retry(&view, &*store, entry, *force).await? {
                     revived += 1;
+                    let remark = remark.map(|remark| format!("  ({remark})")).unwrap_or_default();
                     let _ = writeln!(text, "{}{remark}", line(entry));
                 }
             }
@@ -156,23 +157,6 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
         let _ = writeln!(text, "no entry {id}");
     }
     Ok((text, missing.is_empty()))
-}
-
-/// A task that failed after the gate had let it pass is enrolled still: the gate must let it pass
-/// again. Returns what the operator should know.
-async fn make_way(store: &dyn TaskStore, entry: &DeadEntry) -> Result<&'static str> {
-    let Some(spec) = entry.envelope.element().and_then(|element| JobSpec::parse(&element).ok()) else {
-        return Ok("");
-    };
-    let Some(record) = store.read(spec.task_id).await? else { return Ok("  (the task store has no such task)") };
-    if record.status != FinalStatus::Failed.name() {
-        return Ok("");
-    }
-    if !record.failed_after_enrollment(FailureKind::named(&entry.envelope.kind)) {
-        return Ok("  (the task is `failed`: enroll the customer again, or it will be refused)");
-    }
-    store.enroll(&spec, record.order_id).await?;
-    Ok("  (the task is `enrolled` again)")
 }
 
 fn line(entry: &DeadEntry) -> String {

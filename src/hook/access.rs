@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,6 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use governor::clock::{Clock, DefaultClock};
-use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
@@ -25,6 +23,7 @@ use super::credentials::Credentials;
 use super::problem::Problem;
 use super::signature::{self, Signed, WINDOW_SECONDS};
 use super::{Hook, ROUTES, body};
+use crate::admission::{Attempts, Limiter, bearer_token, wait};
 use crate::current::Current;
 use crate::metrics::RouteLabel;
 use crate::queue;
@@ -37,18 +36,12 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 /// Bodies that are read at once of callers who have not proved yet who they are: a signature covers
 /// the body, so it must be read first.
 const UNPROVEN_BODIES: usize = 64;
-/// Failed tries that one address has in a second, and at once.
-// Neither can fail: both are computed when this is compiled.
-const FAILURES_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).unwrap();
-const FAILURES_AT_ONCE: NonZeroU32 = NonZeroU32::new(30).unwrap();
 /// How long a signed request is remembered: as long as its timestamp can be in the window.
 const REMEMBERED: Duration = Duration::from_secs(2 * WINDOW_SECONDS.unsigned_abs());
 /// Signed requests that are remembered in memory; Redis remembers them for all instances.
 const MOST_REMEMBERED: usize = 100_000;
 /// Between two looks for what can be forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-
-type Limiter<K> = RateLimiter<K, HashMapStateStore<K>, DefaultClock>;
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -79,7 +72,7 @@ pub(super) struct Access {
     seen: Mutex<HashMap<String, Instant>>,
     max_requests: AtomicU32,
     requests: Current<Limiter<String>>,
-    failures: Limiter<IpAddr>,
+    failures: Attempts,
     forgotten: Mutex<Instant>,
     unproven: Semaphore,
 }
@@ -93,7 +86,7 @@ impl Access {
             seen: Mutex::default(),
             max_requests: AtomicU32::new(max_requests.get()),
             requests: Current::new(RateLimiter::hashmap(Quota::per_second(max_requests))),
-            failures: RateLimiter::hashmap(Quota::per_second(FAILURES_PER_SECOND).allow_burst(FAILURES_AT_ONCE)),
+            failures: Attempts::new(),
             forgotten: Mutex::new(Instant::now()),
             unproven: Semaphore::new(UNPROVEN_BODIES),
         }
@@ -161,7 +154,7 @@ impl Access {
         if forgotten.elapsed() > FORGET_EVERY {
             *forgotten = Instant::now();
             self.requests.get().retain_recent();
-            self.failures.retain_recent();
+            self.failures.forget_the_quiet();
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, at| at.elapsed() < REMEMBERED);
         }
     }
@@ -169,12 +162,7 @@ impl Access {
 
 /// Whose token is in the header. Says why not.
 fn bearer(credentials: &Credentials, headers: &HeaderMap) -> Result<String, &'static str> {
-    let value = headers.get(header::AUTHORIZATION).ok_or("no Authorization header")?;
-    let (scheme, token) = value.as_bytes().split_at_checked(7).ok_or("not a bearer token")?;
-    if !scheme.eq_ignore_ascii_case(b"Bearer ") {
-        return Err("not a bearer token");
-    }
-    credentials.holder(token.trim_ascii_start()).map(str::to_owned).ok_or("wrong token")
+    credentials.holder(bearer_token(headers)?).map(str::to_owned).ok_or("wrong token")
 }
 
 /// The cause is for the log only.
@@ -192,14 +180,12 @@ pub(super) async fn authenticate(State(hook): State<Arc<Hook>>, request: Request
     let (caller, mut request) = match access.admit(request).await {
         Ok(admitted) => admitted,
         Err(problem) if problem.is_unauthorized() => {
-            let allowed = access.failures.check_key(&address);
-            let wait = allowed.map_err(|until| until.wait_time_from(DefaultClock::default().now()));
-            return wait.map_or_else(too_many, |()| problem).into_response();
+            return access.failures.failed(address).map_or_else(too_many, |()| problem).into_response();
         }
         Err(problem) => return problem.into_response(),
     };
     if let Err(until) = access.requests.get().check_key(&caller.name) {
-        return too_many(until.wait_time_from(DefaultClock::default().now())).into_response();
+        return too_many(wait(&until)).into_response();
     }
     tracing::Span::current().record("caller", &caller.name);
     request.extensions_mut().insert(caller);
