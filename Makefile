@@ -79,4 +79,4 @@ fmt:
 
 clean:
 	$(CARGO) clean
-	rm -rf tests/producers/node_modules tests/corpora/node_modules
+	rm -rf tests/producers/node_modules tests/corpora/node_modules tests/remotes/node_modules tests/browser/node_modules

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::{Admin, redis_ping};
+use crate::admin::{Admin, Page, redis_ping};
 use crate::config::{Config, DeliveryKind};
 use crate::current::Current;
 use crate::delivery::{self, Delivery};
@@ -70,6 +70,7 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
         tracing::warn!("the cookies file {} holds no cookie", empty.display());
     }
     let connection = redis_client::commands(&config.redis)?;
+    let store: Arc<dyn TaskStore> = store::open(&config)?;
     let admin = match config.admin.listen {
         Some(address) => {
             let listener = bind("admin.listen", address).await?;
@@ -82,7 +83,16 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
                 hindered.clone(),
                 stop.clone(),
             );
-            let router = Admin::router(admin).merge(reload::router(reload.clone()));
+            let page = Page::new(
+                &config,
+                connection.clone(),
+                store.clone(),
+                metrics.clone(),
+                hindered.clone(),
+                stop.clone(),
+                end.clone(),
+            )?;
+            let router = Admin::router(admin).merge(Page::router(page)).merge(reload::router(reload.clone()));
             Some(tokio::spawn(serve(listener, router, end.clone())))
         }
         None => None,
@@ -92,7 +102,6 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
     for warning in queue.server_warnings().await.unwrap_or_default() {
         tracing::warn!("{warning}");
     }
-    let store: Arc<dyn TaskStore> = store::open(&config)?;
     let greeting = tokio::spawn(store::greet(store.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), logins.resolver.clone(), &metrics).await?);
     let delivery = pipeline.delivery.clone();

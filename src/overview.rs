@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::config::QueueSettings;
@@ -19,6 +19,9 @@ use crate::redis_client::Commands;
 
 /// Failures and entries of the dead list that are shown, the newest.
 const SHOWN: usize = 50;
+
+/// A job that has not moved for so long stands still: its last speed is not that of now.
+const STANDSTILL: SignedDuration = SignedDuration::from_secs(10);
 
 /// Everything that is shown.
 #[derive(Debug, Clone, Serialize)]
@@ -106,8 +109,10 @@ pub struct RunningTask {
     pub bytes: Option<u64>,
     /// Bytes that will have been received.
     pub total_bytes: Option<u64>,
-    /// Bytes per second.
+    /// Bytes per second; 0 when it has stood still for a while.
     pub speed: Option<u64>,
+    /// Since when it stands still, when that is a while.
+    pub still_since: Option<Timestamp>,
     pub remaining_seconds: Option<u64>,
 }
 
@@ -119,8 +124,10 @@ pub struct RecentFailure {
     /// [`FailureKind::name`]
     pub kind: String,
     pub message: String,
-    /// What it means and what to do: [`FailureKind::meaning`].
+    /// [`FailureKind::meaning`]
     pub meaning: Option<&'static str>,
+    /// What to do about it: [`FailureKind::remedy`].
+    pub remedy: Option<&'static str>,
     /// When the next attempt is due; nothing when it is given up.
     pub retry_at: Option<Timestamp>,
 }
@@ -136,8 +143,10 @@ pub struct DeadTask {
     /// [`FailureKind::name`]
     pub kind: String,
     pub message: String,
-    /// What it means and what to do: [`FailureKind::meaning`].
+    /// [`FailureKind::meaning`]
     pub meaning: Option<&'static str>,
+    /// What to do about it: [`FailureKind::remedy`].
+    pub remedy: Option<&'static str>,
     /// Attempts that were made.
     pub attempts: u32,
     pub failed_at: Timestamp,
@@ -210,7 +219,7 @@ impl Overviews {
         let mut running: Vec<RunningTask> = look
             .instances
             .iter()
-            .flat_map(|instance| instance.running.iter().map(|job| running_task(name_of(instance), job)))
+            .flat_map(|instance| instance.running.iter().map(|job| running_task(name_of(instance), job, at)))
             .collect();
         running.sort_by_key(|task| (task.since.is_none(), task.since, task.task_id));
         let instances = look.instances.iter().map(|instance| InstanceState {
@@ -254,9 +263,10 @@ fn pause_note(pause: &Pause) -> PauseNote {
     }
 }
 
-fn running_task(instance: &str, job: &RunningLook) -> RunningTask {
+fn running_task(instance: &str, job: &RunningLook, now: Timestamp) -> RunningTask {
     let (note, instance) = (job.note.as_ref(), instance.to_owned());
     let progress = note.map(|note| &note.progress);
+    let still_since = note.map(|note| note.at).filter(|at| now.duration_since(*at) > STANDSTILL);
     let title = progress.map(|progress| progress.course.clone()).filter(|title| !title.is_empty());
     RunningTask {
         task_id: job.task_id,
@@ -276,21 +286,20 @@ fn running_task(instance: &str, job: &RunningLook) -> RunningTask {
         file_percent: progress.map(|progress| progress.file_percent),
         bytes: progress.map(|progress| progress.bytes),
         total_bytes: progress.and_then(|progress| progress.total_bytes),
-        speed: progress.and_then(|progress| progress.speed),
-        remaining_seconds: progress.and_then(|progress| progress.remaining_seconds),
+        speed: if still_since.is_some() { Some(0) } else { progress.and_then(|progress| progress.speed) },
+        remaining_seconds: progress.and_then(|progress| progress.remaining_seconds).filter(|_| still_since.is_none()),
+        still_since,
     }
-}
-
-fn meaning(kind: &str) -> Option<&'static str> {
-    FailureKind::named(kind).map(FailureKind::meaning)
 }
 
 fn waiting_failure(retry: RetryLook) -> Option<RecentFailure> {
     let last = retry.last?;
+    let known = FailureKind::named(&last.kind);
     Some(RecentFailure {
         at: last.at,
         task_id: retry.task_id,
-        meaning: meaning(&last.kind),
+        meaning: known.map(FailureKind::meaning),
+        remedy: known.map(FailureKind::remedy),
         kind: last.kind,
         message: last.message,
         retry_at: retry.due_at,
@@ -304,17 +313,20 @@ fn final_failure(dead: &DeadTask) -> RecentFailure {
         kind: dead.kind.clone(),
         message: dead.message.clone(),
         meaning: dead.meaning,
+        remedy: dead.remedy,
         retry_at: None,
     }
 }
 
 fn dead_task(entry: DeadEntry) -> DeadTask {
     let envelope = entry.envelope;
+    let known = FailureKind::named(&envelope.kind);
     DeadTask {
         id: entry.id,
         task_id: envelope.task_id,
         course_url: envelope.course_url(),
-        meaning: meaning(&envelope.kind),
+        meaning: known.map(FailureKind::meaning),
+        remedy: known.map(FailureKind::remedy),
         kind: envelope.kind,
         message: envelope.message,
         attempts: envelope.attempts,

@@ -187,7 +187,15 @@ impl Config {
                 listen: s.optional_address(
                     "admin.listen",
                     "127.0.0.1:9300",
-                    "Address of /livez, /readyz and /metrics, or off; if not set, worker.instance 1 to 99 is added to the port.",
+                    "Address of the operator page, /livez, /readyz and /metrics, or off; if not set, worker.instance 1 to 99 is added to the port.",
+                ),
+                token: s.bearer(
+                    "admin.token",
+                    "File with the token that the operator page asks for before it acts; without one it only shows. Read again when it changes.",
+                ),
+                hosts: s.list(
+                    "admin.hosts",
+                    "Names under which the operator page may be opened, beside localhost and IP addresses.",
                 ),
             },
             log: LogSettings {

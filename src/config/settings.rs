@@ -386,10 +386,14 @@ impl HookSettings {
     }
 }
 
-/// Health and metrics.
+/// Health, metrics and the operator page.
 #[derive(Debug, Clone)]
 pub struct AdminSettings {
     pub listen: Option<SocketAddr>,
+    /// Of those who may act on the page; nobody may when it is not set.
+    pub token: Option<BearerSettings>,
+    /// Names under which the page may be opened, beside `localhost` and IP addresses.
+    pub hosts: Vec<String>,
 }
 
 /// Logs.

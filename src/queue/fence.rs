@@ -82,7 +82,8 @@ impl Fence {
         let Some(job) = &self.job else { return self.publish(commands, channels, message).await };
         let mut call = self.scripts.publish.key(&self.leases);
         call.key(&job.key);
-        let note = Note { holder: job.holder.clone(), attempt: job.attempt, started: job.started, progress };
+        let (holder, at) = (job.holder.clone(), Timestamp::now());
+        let note = Note { holder, attempt: job.attempt, started: job.started, at, progress };
         // cannot fail: texts and numbers only
         let note = serde_json::to_string(&note).unwrap_or_default();
         self.send(call, commands, channels, message, &note).await

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use redis::{AsyncCommands, RedisError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::note::Note;
 use super::record::{Event, Record};
@@ -108,7 +107,7 @@ impl QueueView {
         Ok(Look {
             depths,
             counts,
-            oldest_waiting: oldest.as_deref().and_then(pushed_at),
+            oldest_waiting: oldest.and_then(|element| Element(element).enqueued_at()),
             pauses: pauses.into_iter().map(|(instance, note)| Pause { instance, note }).collect(),
             instances: instances.collect(),
             last_done: recent.first().and_then(|(task, until)| Some((TaskId::new(*task)?, at(*until)?))),
@@ -175,12 +174,6 @@ impl QueueView {
         });
         Ok(looks.collect())
     }
-}
-
-/// What the producer has noted in the element.
-fn pushed_at(element: &[u8]) -> Option<Timestamp> {
-    let value: Value = serde_json::from_slice(element).ok()?;
-    value.get("timestamp")?.as_str()?.parse().ok()
 }
 
 /// Between the id and the element: the task may be known where the element does not tell it.

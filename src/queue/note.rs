@@ -18,6 +18,8 @@ pub struct Note {
     pub attempt: u32,
     /// When the attempt began.
     pub started: Timestamp,
+    /// When it was left: a job that stands still leaves none.
+    pub at: Timestamp,
     pub progress: JobProgress,
 }
 

@@ -23,6 +23,7 @@ mod openapi;
 mod operating;
 mod orders;
 mod outages;
+mod page;
 mod producers;
 mod progress;
 mod rclone;

@@ -83,7 +83,8 @@ async fn everything_is_there_and_no_address_of_a_customer() {
     assert!(done.task_id.get() == 1 && overview.at.duration_since(done.at).as_secs().abs() < 30, "{done:?}");
     assert_eq!(overview.pause.as_ref().unwrap().reason, "disk is full");
     assert_eq!(failures(&overview), [(3, "server_error", true), (2, "drm_protected", false)]);
-    assert_eq!(overview.failures[1].meaning, Some(FailureKind::DrmProtected.meaning()));
+    let (meaning, remedy) = (FailureKind::DrmProtected.meaning(), FailureKind::DrmProtected.remedy());
+    assert_eq!((overview.failures[1].meaning, overview.failures[1].remedy), (Some(meaning), Some(remedy)));
     let dead = &overview.dead[0];
     assert_eq!(dead.course_url.as_deref(), Some("https://learn.example.com/course/2/"));
     assert_eq!((dead.attempts, dead.message.as_str(), dead.id.len()), (1, "protected", 12));
@@ -92,6 +93,7 @@ async fn everything_is_there_and_no_address_of_a_customer() {
     let instance = &overview.instances[0];
     assert!(instance.name.ends_with("-0") && instance.identity == queue.instance(), "{instance:?}");
     assert!((1..=30).contains(&instance.lease_seconds) && instance.pause.is_none(), "{instance:?}");
+    assert!(overview.running[0].still_since.is_none() && overview.running[0].speed == Some(250));
     let [running, starting] = &overview.running[..] else { panic!("{:?}", overview.running) };
     assert_eq!((running.task_id, running.status, running.attempt), (Some(four.spec.task_id), "downloading", Some(1)));
     assert_eq!((running.course.as_deref(), running.percent), (Some("<b>Loops</b>"), Some(37.5)));
@@ -100,6 +102,16 @@ async fn everything_is_there_and_no_address_of_a_customer() {
     assert_eq!(starting.course.as_deref(), Some("https://learn.example.com/course/5/"));
     let json = serde_json::to_string(&overview).unwrap();
     assert!(!json.contains("user@example.com"), "{json}");
+
+    // It has not moved for a minute.
+    let minute_ago = (overview.at - Duration::from_secs(60)).to_string();
+    let mut note: serde_json::Value =
+        serde_json::from_str(&world.redis.get::<_, String>(key("progress:4")).await.unwrap()).unwrap();
+    note["at"] = minute_ago.into();
+    let _: () = world.redis.set(key("progress:4"), note.to_string()).await.unwrap();
+    let still = overviews.look().await.unwrap().running.remove(0);
+    assert!(still.still_since.is_some() && still.remaining_seconds.is_none(), "{still:?}");
+    assert_eq!((still.percent, still.speed), (Some(37.5), Some(0)));
 
     // What has changed is seen, and what has not is not read again.
     queue.settle(&four, Outcome::Dead(failure())).await.unwrap();

@@ -292,6 +292,11 @@ impl Daemon {
         text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok())
     }
 
+    /// The admin port.
+    pub fn admin_port(&self) -> u16 {
+        self.admin_port
+    }
+
     /// Status and body of a path of the admin port; `None` when nobody answers.
     pub fn admin(&self, path: &str) -> Option<(u16, String)> {
         get(self.admin_port, path).ok()

@@ -1,4 +1,4 @@
-//! Health and metrics, on a port of their own: `/livez`, `/readyz`, `/metrics`. GET only.
+//! Health and metrics: `/livez`, `/readyz`, `/metrics`. GET only.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ const PLAIN_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Asks Redis whether it is there; see [`redis_ping`].
 pub type Ping = Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
-/// What the admin port knows.
+/// What the probes know.
 pub struct Admin {
     metrics: Arc<Metrics>,
     logins: Arc<Logins>,
