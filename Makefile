@@ -47,9 +47,10 @@ test: deps
 	@echo '==> format'
 	$(CARGO) fmt --check
 	@echo '==> lints'
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	@echo '==> tests'
-	$(CARGO) test --locked
+	$(CARGO) test --locked --all-features
 
 # The dev profile, where an overflow is a panic.
 fuzz:

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::failure::{Failure, FailureKind, Result};
+use crate::traces::TraceContext;
 
 /// The backend's number for one task: 1 to 2^63 - 1, as a column of a database may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub struct JobSpec {
     /// Whether the job runs even when another one of the task is under way or was done just now:
     /// `"force":true`, written by an operator's command.
     pub force: bool,
+    /// In whose trace it was asked for: `traceparent` and `tracestate` of the element.
+    pub trace: Option<TraceContext>,
 }
 
 impl JobSpec {
@@ -108,7 +111,9 @@ impl JobSpec {
         let course_url = crate::http::parse_url(&course_url)
             .map_err(|failure| malformed(format!("courseUrl: {} (task {task_id})", failure.message)))?;
         let force = fields.get("force") == Some(&Value::Bool(true));
-        Ok(JobSpec { task_id, email, course_url, force })
+        let text = |name: &str| fields.get(name).and_then(Value::as_str);
+        let trace = text("traceparent").and_then(|parent| TraceContext::new(parent, text("tracestate")));
+        Ok(JobSpec { task_id, email, course_url, force, trace })
     }
 
     /// The task id of an element that may be malformed otherwise, for the log and the dead list.
@@ -128,6 +133,12 @@ impl JobSpec {
         });
         if self.force {
             element["force"] = Value::Bool(true);
+        }
+        if let Some(trace) = &self.trace {
+            element["traceparent"] = trace.traceparent().into();
+            if let Some(state) = trace.tracestate() {
+                element["tracestate"] = state.into();
+            }
         }
         Element(element.to_string().into_bytes())
     }

@@ -24,7 +24,7 @@
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
 //! * [`permits`] and [`current`]: what may change while it is in use
-//! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`]
+//! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`], [`traces`]
 //!
 //! What puts them together:
 //!
@@ -70,4 +70,5 @@ pub mod sharing;
 pub mod signature;
 pub mod store;
 pub mod tasks;
+pub mod traces;
 pub mod worker;

@@ -14,6 +14,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::{ConfigError, LogFormat, LogSettings};
+use crate::traces;
 use format::{JsonLine, OneLine};
 
 /// How a line looks, once the terminal has been looked at.
@@ -24,7 +25,10 @@ enum Style {
 }
 
 /// What is logged of a log that is installed.
-pub struct Level(reload::Handle<Targets, Registry>);
+pub struct Level(Box<dyn Fn(Targets) + Send + Sync>);
+
+/// What spans are handed to beside the log.
+pub type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// A level that can be used.
 pub struct Filter(Targets);
@@ -42,19 +46,19 @@ impl Filter {
 impl Level {
     /// Another level from now on.
     pub fn change(&self, Filter(filter): Filter) {
-        // It can only fail when the log is gone, and then nobody would read of it.
-        let _ = self.0.reload(filter);
+        (self.0)(filter);
     }
 }
 
-/// Installs the log for the whole process, and a hook that logs panics.
+/// Installs the log for the whole process, and a hook that logs panics. Spans go to `traces` too.
 ///
 /// # Errors
 /// When `log.level` is not a filter, or a log is installed already.
-pub fn init(settings: &LogSettings) -> Result<Level, ConfigError> {
+pub fn init(settings: &LogSettings, traces: Option<BoxedLayer>) -> Result<Level, ConfigError> {
     let terminal = std::io::stderr().is_terminal();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let (subscriber, level) = subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr)?;
+    let (subscriber, level) =
+        subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr, traces)?;
     subscriber.try_init().map_err(|error| error_in_level(settings, error.to_string()))?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(level)
@@ -72,6 +76,7 @@ fn subscriber<W>(
     settings: &LogSettings,
     style: Style,
     writer: W,
+    traces: Option<BoxedLayer>,
 ) -> Result<(impl Subscriber + Send + Sync + use<W>, Level), ConfigError>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
@@ -85,7 +90,9 @@ where
         }
     };
     let (filter, level) = reload::Layer::new(filter(settings)?);
-    Ok((tracing_subscriber::registry().with(filter).with(lines), Level(level)))
+    // It can only fail when the log is gone, and then nobody would read of it.
+    let change = move |filter| drop(level.reload(filter));
+    Ok((tracing_subscriber::registry().with(traces).with(lines.with_filter(filter)), Level(Box::new(change))))
 }
 
 /// Reads `log.level`. A bare word that is no level would be taken for a module's name and silence
@@ -99,8 +106,10 @@ fn filter(settings: &LogSettings) -> Result<Targets, ConfigError> {
             return Err(error_in_level(settings, reason));
         }
     }
-    // They log what they also return, and one failure is logged once, where it is handled.
-    let directives = format!("error,rustls_platform_verifier=off,redis=off,{}", directives.join(","));
+    // They log what they also return, and one failure is logged once, where it is handled. Spans for
+    // traces say nothing that a line does not say.
+    let directives =
+        format!("error,rustls_platform_verifier=off,redis=off,{}=off,{}", traces::TARGET, directives.join(","));
     Targets::from_str(&directives).map_err(|error| error_in_level(settings, error.to_string()))
 }
 

@@ -7,6 +7,7 @@ use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue
 use hauld::config::{Config, ConfigError, LogFormat, LogSettings, Sources, Values};
 use hauld::failure::Result;
 use hauld::reload::Reload;
+use hauld::traces::Traces;
 use hauld::{app, logging};
 
 /// The work failed.
@@ -34,12 +35,27 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli, sources: Sources, (config, values): (Config, Values)) -> ExitCode {
     let command = cli.command;
-    let level = match logging::init(&log_settings(&command, &config)) {
+    let traces = match command {
+        Command::Run => Traces::open(&config).map(Some),
+        _ => Ok(None),
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(failure) => return fail(&failure.to_string()),
+    };
+    let layer = traces.as_ref().and_then(Traces::layer);
+    let level = match logging::init(&log_settings(&command, &config), layer) {
         Ok(level) => level,
         Err(error) => return refuse(&[error]),
     };
     let result: Result<String> = match command {
-        Command::Run => app::run(Reload::new(sources, config, values), level).await.map(|()| String::new()),
+        Command::Run => {
+            let ended = app::run(Reload::new(sources, config, values), level).await;
+            if let Some(traces) = traces {
+                traces.close().await;
+            }
+            ended.map(|()| String::new())
+        }
         Command::Fetch(arguments) => {
             let path = fetch::run(&arguments, config).await;
             path.map(|path| if arguments.json { String::new() } else { format!("{}\n", path.display()) })

@@ -200,7 +200,7 @@ mod tests {
 
     fn spec(url: &str) -> JobSpec {
         let task_id = TaskId::new(7).unwrap();
-        JobSpec { task_id, email: "a@b".into(), course_url: url.parse().unwrap(), force: false }
+        JobSpec { task_id, email: "a@b".into(), course_url: url.parse().unwrap(), force: false, trace: None }
     }
 
     #[tokio::test]

@@ -171,7 +171,7 @@ impl Tasks {
         let stored = record.and_then(|record| Some((record.email.clone()?, record.course_url.as_deref()?)));
         if let Some((email, course_url)) = stored {
             let course_url = http::parse_url(course_url)?;
-            return Ok(JobSpec { task_id, email, course_url, force: false });
+            return Ok(JobSpec { task_id, email, course_url, force: false, trace: None });
         }
         let dead = places.dead.iter().filter_map(|entry| entry.envelope.element());
         let mut elements = places.waiting.iter().cloned().chain(dead);

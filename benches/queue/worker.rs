@@ -54,7 +54,7 @@ impl JobRunner for Nothing {
 /// Works until so many jobs are settled.
 pub fn run(url: &str, jobs: usize, count: usize) {
     let mut config = Config::load(None, Default::default(), Default::default()).expect("the defaults are valid");
-    hauld::logging::init(&config.log).expect("a log");
+    hauld::logging::init(&config.log, None).expect("a log");
     config.redis.url = url.to_owned().into();
     config.worker.jobs = jobs;
     // As the program builds it.

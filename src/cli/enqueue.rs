@@ -33,7 +33,7 @@ pub async fn run(arguments: &EnqueueArguments, config: &Config) -> Result<u64> {
     let task_id = TaskId::new(arguments.task_id);
     let task_id = task_id.ok_or_else(|| Failure::new(FailureKind::MalformedJob, "the task id is 0"))?;
     let course_url = crate::http::parse_url(&arguments.course_url)?;
-    let spec = JobSpec { task_id, email: arguments.email.clone(), course_url, force: arguments.force };
+    let spec = JobSpec { task_id, email: arguments.email.clone(), course_url, force: arguments.force, trace: None };
     let producer = Producer::new(redis_client::commands(&config.redis)?, config.queue.list.clone());
     producer.push(&spec.to_element(jiff::Timestamp::now())).await
 }

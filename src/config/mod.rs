@@ -207,6 +207,13 @@ impl Config {
                     "Log format: auto (human on a terminal, else json), human, json.",
                 ),
             },
+            traces: TraceSettings {
+                endpoint: s.optional_url(
+                    "traces.endpoint",
+                    Some("OTEL_EXPORTER_OTLP_ENDPOINT"),
+                    "Base URL of an OpenTelemetry collector (OTLP over HTTP, http://127.0.0.1:4318); for a hauld that is built with the feature otlp.",
+                ),
+            },
         };
         config.spread_admin_ports(&source);
         config.allow_what_was_typed();
@@ -256,6 +263,9 @@ impl Config {
         }
         if self.resolver.kind == ResolverKind::Command && self.resolver.command.is_empty() {
             source.error("resolver.command", "is needed when resolver.kind is command");
+        }
+        if self.traces.endpoint.is_some() && !cfg!(feature = "otlp") {
+            source.error("traces.endpoint", "is of no use: this hauld was built without --features otlp");
         }
         self.store.cross_check(source);
         self.delivery.cross_check(source);

@@ -30,6 +30,7 @@ pub struct Config {
     pub hook: HookSettings,
     pub admin: AdminSettings,
     pub log: LogSettings,
+    pub traces: TraceSettings,
 }
 
 /// The Redis server.
@@ -402,6 +403,13 @@ pub struct LogSettings {
     /// A filter as `tracing` reads it: `info`, `hauld=debug`.
     pub level: String,
     pub format: LogFormat,
+}
+
+/// Traces.
+#[derive(Debug, Clone)]
+pub struct TraceSettings {
+    /// The base URL of an OpenTelemetry collector.
+    pub endpoint: Option<Url>,
 }
 
 /// How a log line looks.

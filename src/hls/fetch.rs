@@ -25,6 +25,10 @@ use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::{self, Encoding, MediaClient, MediaResponse, RequestHeaders, shown};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::traces;
+
+/// One in so many units has a span, the first among them: a lecture has thousands.
+const TRACED: usize = 16;
 
 /// What all fetchers of one track share.
 pub struct Fetcher {
@@ -74,7 +78,11 @@ impl Permits {
 impl Fetcher {
     /// Fetches a unit into its slot, trying again where that can help, and says there how it ended.
     pub async fn run(&self, index: usize, slot: &Slot, mut turn: Turn, mut permits: Permits) {
-        slot.finish(self.bring(index, slot, &mut turn, &mut permits).await);
+        let span = match index.is_multiple_of(TRACED) {
+            true => traces::span!("segment", index),
+            false => tracing::Span::none(),
+        };
+        slot.finish(traces::within(span, self.bring(index, slot, &mut turn, &mut permits)).await);
     }
 
     /// Tries one edition of the plan after the other.

@@ -13,6 +13,7 @@ use super::access::Caller;
 use super::problem::Problem;
 use super::{Hook, ORDERS, body, request};
 use crate::orders::{OrderState, Refusal};
+use crate::traces::TraceContext;
 
 /// Longest time that a caller may wait for the end of an order.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -27,7 +28,9 @@ pub(super) async fn accept(
     let wait = wait(request.uri())?;
     let key = idempotency_key(request.headers(), &caller)?;
     let limits = hook.limits.get();
-    let order = request::order(&body::read(request).await?, limits.max_tasks, &limits.allowed_course_hosts)?;
+    let trace = TraceContext::of_request(request.headers());
+    let mut order = request::order(&body::read(request).await?, limits.max_tasks, &limits.allowed_course_hosts)?;
+    order.tasks.iter_mut().for_each(|task| task.trace = trace.clone());
     let order_id = order.order_id;
     // The caller may go away: what has begun to be stored is stored.
     let accepted = hook.see_through({

@@ -45,7 +45,7 @@ pub(super) fn order(body: &Value, max_tasks: usize, hosts: &[String]) -> Result<
         let course_url = reader.required(Some(fields), &pointer("courseUrl"));
         let course_url = course_url.and_then(|value| reader.url(value, &pointer("courseUrl")));
         if let (Some(task_id), Some(email), Some(course_url)) = (task_id, email, course_url) {
-            tasks.push(JobSpec { task_id, email, course_url, force: false });
+            tasks.push(JobSpec { task_id, email, course_url, force: false, trace: None });
         }
     }
     reader.end(order_id.map(|order_id| Order { order_id, tasks }))

@@ -28,7 +28,7 @@ fn settings(level: &str) -> LogSettings {
 fn lines(style: Style, write: impl FnOnce()) -> Vec<String> {
     let paper = Paper::default();
     let writer = paper.clone();
-    with_default(subscriber(&settings("info"), style, move || writer.clone()).unwrap().0, write);
+    with_default(subscriber(&settings("info"), style, move || writer.clone(), None).unwrap().0, write);
     let text = String::from_utf8(paper.0.lock().unwrap().clone()).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "{text}");
     text.lines().map(str::to_owned).collect()

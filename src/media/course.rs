@@ -20,6 +20,7 @@ use crate::http::{CookieJar, MediaClient, RequestHeaders};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 use crate::resolver::{Course, Lecture, Resolver, Stream, StreamKind};
+use crate::traces;
 
 /// A downloaded course.
 #[derive(Debug)]
@@ -80,7 +81,8 @@ impl CourseDownload {
             let lecture = lecture(course, paths);
             let started = Instant::now();
             progress.start_lecture();
-            let finished = run.lecture(lecture, paths, sandbox).await;
+            let span = traces::span!("lecture", title = lecture.title);
+            let finished = traces::within(span, run.lecture(lecture, paths, sandbox)).await;
             files.extend(finished.at(|| format!("lecture {:?}", lecture.title))?);
             self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());
             tracing::info!(

@@ -7,6 +7,7 @@ use url::Url;
 
 use crate::failure::Failure;
 use crate::job::{JobSpec, TaskId};
+use crate::traces::TraceContext;
 
 /// Enroll these, then enqueue those that are enrolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ struct StoredTask {
     task_id: TaskId,
     email: String,
     course_url: Url,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    trace: Option<TraceContext>,
 }
 
 impl Order {
@@ -34,6 +37,8 @@ impl Order {
     /// What makes two orders the same: their tasks, in any sequence.
     pub(super) fn digest(&self) -> String {
         let mut tasks = self.tasks.clone();
+        // Every request is in a trace of its own.
+        tasks.iter_mut().for_each(|task| task.trace = None);
         tasks.sort_unstable_by_key(|task| task.task_id);
         hex::encode(Sha256::digest(stored(&tasks)))
     }
@@ -41,11 +46,12 @@ impl Order {
     /// Reads what [`Order::body`] has written. `None` for anything else.
     pub(super) fn parse(order_id: u64, body: &str) -> Option<Order> {
         let tasks: Vec<StoredTask> = serde_json::from_str(body).ok()?;
-        let tasks = tasks.into_iter().map(|StoredTask { task_id, email, course_url }| JobSpec {
+        let tasks = tasks.into_iter().map(|StoredTask { task_id, email, course_url, trace }| JobSpec {
             task_id,
             email,
             course_url,
             force: false,
+            trace,
         });
         Some(Order { order_id, tasks: tasks.collect() })
     }
@@ -56,6 +62,7 @@ fn stored(tasks: &[JobSpec]) -> String {
         task_id: task.task_id,
         email: task.email.clone(),
         course_url: task.course_url.clone(),
+        trace: task.trace.clone(),
     });
     // cannot fail: numbers and texts only
     serde_json::to_string(&tasks.collect::<Vec<_>>()).unwrap_or_default()
@@ -209,7 +216,7 @@ mod tests {
     fn task(id: u64) -> JobSpec {
         let url = format!("https://learn.example.com/course/{id}/");
         let (task_id, email) = (TaskId::new(id).unwrap(), "user@example.com".into());
-        JobSpec { task_id, email, course_url: url.parse().unwrap(), force: false }
+        JobSpec { task_id, email, course_url: url.parse().unwrap(), force: false, trace: None }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 use serde::Serialize;
@@ -128,16 +129,16 @@ impl FinalizeClient {
     }
 
     /// Tells the backend that the task's course has been delivered as `folder_name`. Safe to repeat:
-    /// every call for one element carries the same `Idempotency-Key`, its id.
+    /// every call for one element carries the same `Idempotency-Key`, its id. `headers` go with it.
     ///
     /// # Errors
     /// `finalize_failed` with the status and the beginning of the answer unless that is 200.
-    pub async fn finalize(&self, task_id: TaskId, folder_name: &str, key: &str) -> Result<()> {
+    pub async fn finalize(&self, task_id: TaskId, folder_name: &str, key: &str, headers: HeaderMap) -> Result<()> {
         let Some(backend) = &self.backend else { return Ok(()) };
         let timestamp = Timestamp::now().as_second().to_string();
         let body = FinalizeBody { secret_key: backend.secret_key(), task_id, folder_name, timestamp: &timestamp };
         let signed = [&task_id.to_string(), folder_name, &timestamp];
-        let called = backend.call(&backend.finalize, key, &timestamp, &signed, &body).await;
+        let called = backend.call(&backend.finalize, key, &timestamp, &signed, &body, headers).await;
         called.map_err(|failure| failure.at("finalize"))
     }
 
@@ -159,7 +160,7 @@ impl FinalizeClient {
         };
         // What signs a finalize call begins with a digit: neither can stand for the other.
         let signed = ["failed", &notice.task_id.to_string(), &notice.kind, &message, &timestamp];
-        let called = backend.call(&backend.failed, &notice.key(), &timestamp, &signed, &body).await;
+        let called = backend.call(&backend.failed, &notice.key(), &timestamp, &signed, &body, HeaderMap::new()).await;
         called.map_err(|failure| failure.at("telling the backend of a failure"))
     }
 }
@@ -177,6 +178,7 @@ impl Backend {
         timestamp: &str,
         signed: &[&str],
         body: &impl Serialize,
+        headers: HeaderMap,
     ) -> Result<()> {
         let body = serde_json::to_vec(body).map_err(|error| failed(format!("the body: {error}")))?;
         let request = self
@@ -190,6 +192,7 @@ impl Backend {
             .header("webhook-id", key)
             .header("webhook-timestamp", timestamp)
             .header("webhook-signature", signature::webhook(&self.webhook_secret, key, timestamp, &body))
+            .headers(headers)
             .body(body);
         let sent = request.send().await;
         let response = sent.map_err(|error| failed(http::request_failure(endpoint, &error).message))?;

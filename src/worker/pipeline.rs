@@ -25,6 +25,7 @@ use crate::resolver::Resolver;
 use crate::sandbox::Sandbox;
 use crate::sharing::SharedDownloads;
 use crate::store::TaskStore;
+use crate::traces;
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
@@ -182,7 +183,11 @@ impl Pipeline {
             return Ok(());
         }
         let started = Instant::now();
-        self.finalize.get().finalize(job.spec.task_id, folder, &job.id).await?;
+        let call = async {
+            let trace = traces::headers(job.spec.trace.as_ref());
+            self.finalize.get().finalize(job.spec.task_id, folder, &job.id, trace).await
+        };
+        traces::within(traces::span!("finalize", "otel.kind" = "client"), call).await?;
         self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
         if let Some(sandbox) = sandbox
             && let Err(failure) = sandbox.note_finalized(&job.id).await
@@ -217,7 +222,7 @@ impl Pipeline {
     /// at the gate again.
     async fn admit(&self, spec: &JobSpec) -> Result<(Enrolled, Sandbox)> {
         loop {
-            let enrolled = self.gate.admit(spec).await?;
+            let enrolled = traces::within(traces::span!("gate"), self.gate.admit(spec)).await?;
             if let Some(sandbox) = Sandbox::open(&self.staging, spec).await? {
                 return Ok((enrolled, sandbox));
             }
@@ -291,7 +296,8 @@ impl Pipeline {
     ) -> Result<CourseFolder> {
         tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
         let cookies = self.cookies.for_job();
-        let course = self.resolver.resolve(&spec.course_url, &cookies).await?;
+        let course =
+            traces::within(traces::span!("resolve"), self.resolver.resolve(&spec.course_url, &cookies)).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let downloaded = self.courses.run(&course, &spec.course_url, &cookies, directory, progress, cancel).await?;
@@ -310,7 +316,7 @@ impl Pipeline {
     ) -> Result<Receipt> {
         let started = Instant::now();
         let delivering = self.delivery.deliver(sandbox, folder, spec.task_id, progress, cancel);
-        let receipt = delivering.await.at(|| "delivery")?;
+        let receipt = traces::within(traces::span!("delivery"), delivering).await.at(|| "delivery")?;
         self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
         tracing::info!(folder = receipt.folder_name, "delivered");
         Ok(receipt)

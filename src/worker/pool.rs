@@ -19,6 +19,7 @@ use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
 use crate::permits::Permits;
 use crate::queue::{Crashed, Leased, Queue, Taker, Verdict};
+use crate::traces;
 
 /// How long a cancelled job may take to come to its end before it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -217,6 +218,7 @@ async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToke
             let pool = pool.clone();
             // At error level, so that no log level takes the task id off the lines of a job.
             let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+            let span = traces::adopt(span, leased.spec.trace.as_ref());
             let job = async move {
                 pool.job(Arc::new(leased)).await;
                 drop(permit);
@@ -258,6 +260,7 @@ async fn run_untold(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationTok
         let Some(leased) = pool.queue.next_untold(&no_more).await else { return };
         let pool = pool.clone();
         let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
+        let span = traces::adopt(span, leased.spec.trace.as_ref());
         let job = async move {
             pool.job(Arc::new(leased)).await;
             drop(call);

@@ -33,4 +33,5 @@ mod secrets;
 mod shared_downloads;
 mod sharing;
 mod table;
+mod traces;
 mod world;

@@ -71,6 +71,7 @@ async fn tasks_of_all_slots_are_read_and_written() {
             email: "user@example.com".into(),
             course_url: "https://h/c".parse().unwrap(),
             force: false,
+            trace: None,
         };
         store.enroll(&spec, Some(7)).await.unwrap();
         let record = store.read(task).await.unwrap().unwrap();

@@ -64,9 +64,9 @@ fn a_path_of_the_base_url_stays() {
 #[tokio::test]
 async fn the_call_is_signed_and_made_once() {
     let (url, calls) = backend(|| "ok".into_response()).await;
-    client(Some(url.clone()), |_| {}).finalize(task(), "Course Name", "key-1").await.unwrap();
+    client(Some(url.clone()), |_| {}).finalize(task(), "Course Name", "key-1", HeaderMap::new()).await.unwrap();
     client(Some(url), |settings| settings.secret_in_body = false)
-        .finalize(task(), "Course Name", "key-1")
+        .finalize(task(), "Course Name", "key-1", HeaderMap::new())
         .await
         .unwrap();
     let calls = calls.lock().unwrap();
@@ -83,7 +83,7 @@ async fn the_call_is_signed_and_made_once() {
             (&headers["webhook-id"], &headers["webhook-timestamp"]),
             (&headers["idempotency-key"], &headers["x-timestamp"])
         );
-        assert_eq!(headers["idempotency-key"], "key-1");
+        assert_eq!(headers["idempotency-key"], "key-1", HeaderMap::new());
         assert_eq!(headers["content-type"], "application/json");
         let expected = format!(r#"{{{secret_key}"task_id":43,"folder_name":"Course Name","timestamp":"{timestamp}"}}"#);
         assert_eq!(String::from_utf8_lossy(body), expected);
@@ -97,7 +97,7 @@ async fn everything_but_200_is_a_failure_without_the_secret() {
         (axum::http::StatusCode::ACCEPTED, text).into_response()
     })
     .await;
-    let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1").await.unwrap_err();
+    let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1", HeaderMap::new()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::FinalizeFailed);
     assert!(failure.message.contains("202 Accepted: no: your key was [secret]; xxx"), "{failure}");
     assert!(!failure.message.contains(SECRET) && failure.message.len() < 350, "{failure}");
@@ -107,7 +107,7 @@ async fn everything_but_200_is_a_failure_without_the_secret() {
 #[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (url, calls) = backend(|| axum::response::Redirect::temporary("/elsewhere").into_response()).await;
-    let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1").await.unwrap_err();
+    let failure = client(Some(url), |_| {}).finalize(task(), "Course", "key-1", HeaderMap::new()).await.unwrap_err();
     assert!(failure.message.contains("307"), "{failure}");
     assert_eq!(calls.lock().unwrap().len(), 1);
 }
@@ -118,14 +118,14 @@ async fn a_silent_backend_is_given_up_after_the_limit() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
     let client = client(Some(url), |settings| settings.timeout = Duration::from_millis(300));
-    let failure = client.finalize(task(), "Course", "key-1").await.unwrap_err();
+    let failure = client.finalize(task(), "Course", "key-1", HeaderMap::new()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::FinalizeFailed);
     assert!(failure.message.contains("the server stopped answering"), "{failure}");
 }
 
 #[tokio::test]
 async fn without_a_backend_nothing_is_called() {
-    client(None, |_| {}).finalize(task(), "Course", "key-1").await.unwrap();
+    client(None, |_| {}).finalize(task(), "Course", "key-1", HeaderMap::new()).await.unwrap();
 }
 
 #[tokio::test]
