@@ -38,6 +38,8 @@ demo-deps:
 bench-deps:
 	@.ci/install-dependencies bench
 
+# For `hauld --version`; only here, since another commit would build everything anew.
+build: export HAULD_COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 build:
 	@echo '==> release build'
 	$(CARGO) build --release --locked

@@ -2,6 +2,7 @@
 
 mod format;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::str::FromStr;
 
@@ -56,19 +57,24 @@ impl Level {
 /// When `log.level` is not a filter, or a log is installed already.
 pub fn init(settings: &LogSettings, traces: Option<BoxedLayer>) -> Result<Level, ConfigError> {
     let terminal = std::io::stderr().is_terminal();
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let (subscriber, level) =
-        subscriber(settings, style(settings.format, terminal, no_color), std::io::stderr, traces)?;
+    let colours = colours(terminal, |name| std::env::var_os(name));
+    let (subscriber, level) = subscriber(settings, style(settings.format, terminal, colours), std::io::stderr, traces)?;
     subscriber.try_init().map_err(|error| error_in_level(settings, error.to_string()))?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(level)
 }
 
-/// See <https://no-color.org>.
-fn style(format: LogFormat, terminal: bool, no_color: bool) -> Style {
+/// See <https://no-color.org> and <https://bixense.com/clicolors>; clap goes by them too.
+fn colours(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool {
+    let no = variable("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let force = variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    !no && (force || terminal)
+}
+
+fn style(format: LogFormat, terminal: bool, colours: bool) -> Style {
     match (format, terminal) {
         (LogFormat::Json, _) | (LogFormat::Auto, false) => Style::Json,
-        (LogFormat::Human, _) | (LogFormat::Auto, true) => Style::Human { colours: terminal && !no_color },
+        (LogFormat::Human, _) | (LogFormat::Auto, true) => Style::Human { colours },
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use hauld::cli::exit::Exit;
 use hauld::config::Config;
 use hauld::failure::{FailureKind, JobPolicy};
 use hauld::metrics::Metrics;
@@ -41,6 +42,17 @@ fn the_failure_table_is_that_of_the_code() {
             JobPolicy::Abandon => "left alone",
         };
         writeln!(rows, "| `{}` | {what} | {} | {} |", kind.name(), kind.meaning(), kind.remedy()).unwrap();
+    }
+    assert_table(&rows);
+}
+
+#[test]
+fn the_exit_status_table_is_that_of_the_code() {
+    let mut rows = String::new();
+    for exit in Exit::ALL {
+        let kinds = FailureKind::ALL.iter().filter(|kind| Exit::from(**kind) == *exit);
+        let kinds: Vec<String> = kinds.map(|kind| format!("`{kind}`")).collect();
+        writeln!(rows, "| `{}` | {} | {} |", exit.status(), exit.meaning(), kinds.join(" ")).unwrap();
     }
     assert_table(&rows);
 }

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Client;
+use serde_json::json;
 use url::Url;
 
+use super::answer::Answer;
 use crate::config::{Config, Container, DeliverySettings, ResolverKind, StoreKind};
 use crate::delivery::Delivery;
 use crate::disk;
@@ -48,10 +50,34 @@ enum Verdict {
     Bad,
 }
 
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Verdict::Good => "ok",
+            Verdict::Odd => "warn",
+            Verdict::Bad => "FAIL",
+        }
+    }
+}
+
 impl Report {
     /// Whether the daemon can do its job.
     pub fn is_usable(&self) -> bool {
         self.lines.iter().all(|line| line.verdict != Verdict::Bad)
+    }
+
+    /// What was found, as the answer of the command.
+    pub fn answer(&self, json: bool) -> Answer {
+        let mut answer = Answer::new(json);
+        if !self.is_usable() {
+            answer.is_wrong();
+        }
+        let found = |line: &Line| json!({ "verdict": line.verdict.name(), "what": line.what, "text": line.text });
+        answer.add(
+            self,
+            || json!({ "usable": self.is_usable(), "found": self.lines.iter().map(found).collect::<Vec<_>>() }),
+        );
+        answer
     }
 
     fn add(&mut self, what: &'static str, verdict: Verdict, text: impl Into<String>) {
@@ -69,17 +95,12 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for Line { verdict, what, text } in &self.lines {
-            let mark = match verdict {
-                Verdict::Good => "ok  ",
-                Verdict::Odd => "warn",
-                Verdict::Bad => "FAIL",
-            };
-            writeln!(f, "{mark}  {what:<12} {text}")?;
+            writeln!(f, "{:<4}  {what:<12} {text}", verdict.name())?;
         }
         let bad = self.lines.iter().filter(|line| line.verdict == Verdict::Bad).count();
         match bad {
-            0 => writeln!(f, "usable"),
-            count => writeln!(f, "NOT usable: {count} to mend"),
+            0 => write!(f, "usable"),
+            count => write!(f, "NOT usable: {count} to mend"),
         }
     }
 }
@@ -308,10 +329,10 @@ mod tests {
         report.add("redis", Verdict::Good, "there");
         report.add("ffmpeg", Verdict::Odd, "not there");
         assert!(report.is_usable());
-        assert!(report.to_string().ends_with("usable\n"));
+        assert!(report.to_string().ends_with("usable"));
         report.add("staging", Verdict::Bad, "read-only");
         assert!(!report.is_usable());
-        assert!(report.to_string().contains("FAIL  staging      read-only\nNOT usable: 1 to mend\n"), "{report}");
+        assert!(report.to_string().contains("FAIL  staging      read-only\nNOT usable: 1 to mend"), "{report}");
     }
 
     #[tokio::test]

@@ -1,12 +1,12 @@
 //! `hauld dead`: the dead list, from the command line.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::{Span, SpanRelativeTo};
 use serde_json::json;
 
+use super::answer::Answer;
 use crate::config::Config;
 use crate::dead::{self, Retried};
 use crate::failure::{FailureKind, JobPolicy, Result};
@@ -32,9 +32,6 @@ pub enum DeadCommand {
         /// Entries shown at most
         #[arg(long, default_value_t = 50)]
         limit: usize,
-        /// One JSON object for each line
-        #[arg(long)]
-        json: bool,
     },
     /// Everything about entries, as JSON: the element as it was pushed, the reason, every attempt
     Show {
@@ -100,11 +97,11 @@ fn age(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| "is negative".to_owned())
 }
 
-/// Does it; returns what is to be printed, and whether every id was found.
+/// Does it; wrong when an id was not found.
 ///
 /// # Errors
 /// `queue_unavailable`, `task_store_unavailable`.
-pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, bool)> {
+pub async fn run(arguments: &DeadArguments, config: &Config, json: bool) -> Result<Answer> {
     let commands = redis_client::commands(&config.redis)?;
     let view = QueueView::new(commands, &config.queue.list);
     let (DeadCommand::List { which, .. }
@@ -116,20 +113,20 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
     let entries = view.dead_entries(&filter, limit).await?;
     let missing = |id: &&String| !entries.iter().any(|entry| entry.id.starts_with(id.as_str()));
     let missing: Vec<&String> = filter.ids.iter().filter(missing).collect();
-    let mut text = String::new();
+    let mut answer = Answer::new(json);
     match &arguments.command {
-        DeadCommand::List { json, .. } => {
+        DeadCommand::List { .. } => {
             for entry in &entries {
-                let line = if *json { object(entry).to_string() } else { line(entry) };
-                let _ = writeln!(text, "{line}");
+                answer.add(line(entry), || object(entry));
             }
-            if entries.is_empty() && !json {
-                text.push_str("the dead list is empty\n");
+            if entries.is_empty() {
+                answer.add_words("the dead list is empty");
             }
         }
         DeadCommand::Show { .. } => {
             for entry in &entries {
-                let _ = writeln!(text, "{:#}", object(entry));
+                let object = object(entry);
+                answer.add(format_args!("{object:#}"), || object.clone());
             }
         }
         DeadCommand::Retry { force, .. } => {
@@ -139,24 +136,36 @@ pub async fn run(arguments: &DeadArguments, config: &Config) -> Result<(String, 
             for entry in entries.iter().rev() {
                 if let Retried::Back(remark) = dead::retry(&view, &*store, entry, *force).await? {
                     revived += 1;
-                    let remark = remark.map(|remark| format!("  ({remark})")).unwrap_or_default();
-                    let _ = writeln!(text, "{}{remark}", line(entry));
+                    let mut words = line(entry);
+                    if let Some(remark) = remark {
+                        words += &format!("  ({remark})");
+                    }
+                    answer.add(words, || acted_upon(entry, "retried", remark));
                 }
             }
-            let _ = writeln!(text, "{revived} back in {}", config.queue.list);
+            answer.add_words(format_args!("{revived} back in {}", config.queue.list));
         }
         DeadCommand::Purge { .. } => {
             let mut purged = 0;
             for entry in &entries {
-                purged += usize::from(view.purge(entry).await?);
+                if view.purge(entry).await? {
+                    purged += 1;
+                    answer.add_object(|| acted_upon(entry, "purged", None));
+                }
             }
-            let _ = writeln!(text, "{purged} thrown away");
+            answer.add_words(format_args!("{purged} thrown away"));
         }
     }
     for id in &missing {
-        let _ = writeln!(text, "no entry {id}");
+        answer.is_wrong();
+        answer.add(format_args!("no entry {id}"), || json!({ "id": id, "done": "not_found" }));
     }
-    Ok((text, missing.is_empty()))
+    Ok(answer)
+}
+
+/// An entry that is no longer on the dead list.
+fn acted_upon(entry: &DeadEntry, done: &str, remark: Option<&str>) -> serde_json::Value {
+    json!({ "id": entry.id, "task_id": entry.envelope.task_id, "done": done, "remark": remark })
 }
 
 fn line(entry: &DeadEntry) -> String {

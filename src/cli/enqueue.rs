@@ -1,7 +1,9 @@
 //! `hauld enqueue`: pushes one job, as the backend does.
 
 use clap::Args;
+use serde_json::json;
 
+use super::answer::Answer;
 use crate::config::Config;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, TaskId};
@@ -25,15 +27,21 @@ pub struct EnqueueArguments {
     pub force: bool,
 }
 
-/// Pushes the job; returns the length of the queue afterwards.
+/// Pushes the job; says how long the queue is then.
 ///
 /// # Errors
 /// `url_invalid`, `queue_unavailable`.
-pub async fn run(arguments: &EnqueueArguments, config: &Config) -> Result<u64> {
+pub async fn run(arguments: &EnqueueArguments, config: &Config, json: bool) -> Result<Answer> {
     let task_id = TaskId::new(arguments.task_id);
     let task_id = task_id.ok_or_else(|| Failure::new(FailureKind::MalformedJob, "the task id is 0"))?;
     let course_url = crate::http::parse_url(&arguments.course_url)?;
     let spec = JobSpec { task_id, email: arguments.email.clone(), course_url, force: arguments.force, trace: None };
     let producer = Producer::new(redis_client::commands(&config.redis)?, config.queue.list.clone());
-    producer.push(&spec.to_element(jiff::Timestamp::now())).await
+    let waiting = producer.push(&spec.to_element(jiff::Timestamp::now())).await?;
+    let (mut answer, list) = (Answer::new(json), &config.queue.list);
+    answer.add(
+        format_args!("pushed; {waiting} waiting in {list}"),
+        || json!({ "task_id": task_id, "list": list, "waiting": waiting }),
+    );
+    Ok(answer)
 }

@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::ContainerArgument;
+use super::answer::{Answer, Failed, say};
+use super::exit::Exit;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
@@ -52,9 +54,6 @@ pub struct FetchArguments {
     /// Container of the result
     #[arg(long, value_enum, default_value = "auto")]
     pub container: ContainerArgument,
-    /// One JSON object per line on standard output instead of a progress bar
-    #[arg(long)]
-    pub json: bool,
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -65,11 +64,11 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Downloads to disk; returns the path of what is finished.
+/// Downloads to disk; answers with the path of what is finished, or shows the way there as JSON.
 ///
 /// # Errors
 /// The one failure that ended it; nothing is left under a final name that is not whole.
-pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathBuf> {
+pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> Result<Answer, Failed> {
     let url = &arguments.url;
     config.http.network.allow_typed(url);
     config.hls.quality = arguments.quality.unwrap_or(config.hls.quality);
@@ -91,17 +90,18 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
         if is_playlist(url, &config) {
             let headers = RequestHeaders::new(url, &arguments.header, cookies)?;
             let target = Target::File(arguments.output.clone());
-            if let Some(finished) = target.existing().filter(|_| !arguments.json) {
-                say(&format!("hauld: {} is already there: nothing is fetched", finished.path.display()));
+            if let Some(finished) = target.existing().filter(|_| !json) {
+                say(format_args!("hauld: {} is already there: nothing is fetched", finished.path.display()));
             }
-            make_place(&arguments.output).await?;
+            let made = make_place(&arguments.output).await;
+            made.map_err(|failure| Failed { failure, exit: Exit::CannotCreate })?;
             progress.set_items(1);
             progress.start_item(&arguments.output.to_string_lossy());
             let allowance = streams.engine.job_allowance();
             let request = StreamRequest { url: url.clone(), headers, allowance, renewal: None, captions: Vec::new() };
             let finished = streams.run(&request, &target, &progress, &cancel).await?;
             progress.finish_item();
-            return Ok((finished.path.clone(), Some(finished)));
+            return Ok::<Fetched, Failed>((finished.path.clone(), Some(finished)));
         }
         let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, login)?);
         let mut course = resolver.resolve(url, &cookies).await?;
@@ -117,36 +117,36 @@ pub async fn run(arguments: &FetchArguments, mut config: Config) -> Result<PathB
     };
     let result = tokio::select! {
         result = work => result,
-        never = show(&progress, arguments.json) => match never {},
-        () = stop_signal() => Err(Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on")),
+        never = show(&progress, json) => match never {},
+        exit = stop_signal() => {
+            Err(Failed { failure: Failure::new(FailureKind::Interrupted, "interrupted; run it again to go on"), exit })
+        }
     };
-    if arguments.json {
+    if json {
         print_event(&last_event(url, &result, &progress.snapshot()));
     }
-    result.map(|(path, _)| path)
+    let (path, _) = result?;
+    let mut answer = Answer::new(json);
+    answer.add_words(path.display());
+    Ok(answer)
 }
 
 /// The path of what is finished, and more about it when it is one stream.
 type Fetched = (PathBuf, Option<FinishedStream>);
 
-/// Ends with SIGINT or SIGTERM.
-async fn stop_signal() {
+/// Ends with SIGINT or SIGTERM, and says how the command ends then.
+async fn stop_signal() -> Exit {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut terminate) = signal(SignalKind::terminate()) else { return std::future::pending().await };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => Exit::Interrupted,
+        _ = terminate.recv() => Exit::Terminated,
     }
 }
 
 /// One line on standard output. A reader that has gone away (`| head`) does not end the download.
 fn print_event(event: &serde_json::Value) {
     let _ = writeln!(std::io::stdout(), "{event}");
-}
-
-/// One line on standard error.
-fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 /// A playlist goes to one file. Anything else is a course, if a resolver can tell what it is.
@@ -219,7 +219,7 @@ fn progress_event(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn last_event(url: &Url, result: &Result<Fetched>, snapshot: &Snapshot) -> serde_json::Value {
+fn last_event(url: &Url, result: &Result<Fetched, Failed>, snapshot: &Snapshot) -> serde_json::Value {
     match result {
         Ok((path, stream)) => {
             let mut event = json!({
@@ -235,7 +235,7 @@ fn last_event(url: &Url, result: &Result<Fetched>, snapshot: &Snapshot) -> serde
             }
             event
         }
-        Err(failure) => json!({
+        Err(Failed { failure, .. }) => json!({
             "event": "failed",
             "url": shown(url),
             "kind": failure.kind.name(),
@@ -258,7 +258,8 @@ mod tests {
         let cli = Cli::parse_from(["hauld", "fetch", "http://127.0.0.1:9/x.m3u8", "-o", output]);
         let Command::Fetch(arguments) = cli.command else { panic!("another command") };
         let config = Config::load(None, Default::default(), Default::default()).unwrap();
-        let failure = run(&arguments, config).await.unwrap_err();
-        assert!(failure.message.contains("is a directory"), "{failure}");
+        let failed = run(&arguments, config, false).await.unwrap_err();
+        assert!(failed.failure.message.contains("is a directory"), "{failed:?}");
+        assert_eq!(failed.exit, Exit::CannotCreate);
     }
 }

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 use url::Url;
 
+use super::answer::{Answer, Failed};
+use super::exit::Exit;
 use crate::config::Config;
 use crate::failure::{Context, Failure, Result};
 use crate::hls::playlist::{
@@ -29,16 +31,13 @@ pub struct InspectArguments {
     /// What the URIs of a file are relative to
     #[arg(long, value_name = "URL", value_parser = crate::http::parse_url)]
     pub base_url: Option<Url>,
-    /// For programs
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// What the parser understood, as text or JSON.
 ///
 /// # Errors
 /// What loading or parsing failed with.
-pub async fn run(arguments: &InspectArguments, mut config: Config) -> Result<String> {
+pub async fn run(arguments: &InspectArguments, mut config: Config, json: bool) -> Result<Answer, Failed> {
     let text = &arguments.playlist;
     let playlist = if text.starts_with("http://") || text.starts_with("https://") {
         let url = crate::http::parse_url(text)?;
@@ -52,12 +51,17 @@ pub async fn run(arguments: &InspectArguments, mut config: Config) -> Result<Str
     } else {
         let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
         let max_bytes = config.hls.max_playlist_bytes;
-        let bytes =
-            read(text, max_bytes).await.map_err(|error| Failure::disk(format_args!("reading {text}"), error))?;
+        let bytes = read(text, max_bytes).await.map_err(|error| Failed {
+            exit: Exit::of_input(&error),
+            failure: Failure::disk(format_args!("reading {text}"), error),
+        })?;
         let limits = Limits { max_bytes, max_segments: config.hls.max_segments, ..Limits::default() };
         playlist::parse(&bytes, &base, &limits).at(|| text)?
     };
-    Ok(if arguments.json { format!("{:#}\n", to_json(&playlist)) } else { to_text(&playlist) })
+    let mut answer = Answer::new(json);
+    answer.add_object(|| to_json(&playlist));
+    answer.add_words(to_text(&playlist).trim_end());
+    Ok(answer)
 }
 
 /// Reads one byte more than a playlist may have, so that the parser can refuse it.

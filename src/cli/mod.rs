@@ -1,10 +1,13 @@
 //! The command line: what can be asked of this program.
 
+pub mod answer;
 pub mod check;
 pub mod dead;
 pub mod demo;
 pub mod enqueue;
+pub mod exit;
 pub mod fetch;
+mod help;
 pub mod inspect;
 pub mod queue;
 pub mod tasks;
@@ -15,16 +18,28 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Container, Sources};
+use exit::Exit;
 
 /// Where the packaged configuration lies.
 const DEFAULT_CONFIG: &str = "/etc/hauld/hauld.toml";
 
 /// Download worker daemon for course platforms.
 #[derive(Debug, Parser)]
-#[command(name = "hauld", version, about, propagate_version = true)]
+#[command(
+    name = "hauld",
+    version,
+    long_version = help::LONG_VERSION.as_str(),
+    about,
+    propagate_version = true,
+    after_help = "See `hauld --help` for examples, and `hauld help COMMAND`.",
+    after_long_help = help::overview()
+)]
 pub struct Cli {
     #[command(flatten)]
     pub config: ConfigArguments,
+    /// Answers as JSON, one object a line; errors too, on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -37,6 +52,13 @@ impl Cli {
             let may_be_secret = ["URL", "--set", "--header"].iter().any(|name| argument.contains(name));
             if error.kind() == ErrorKind::ValueValidation && may_be_secret {
                 error.insert(ContextKind::InvalidValue, ContextValue::String("…".into()));
+            }
+            // clap has not read the flag when it has not understood the line.
+            if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+                let message = error.to_string();
+                let message = message.trim_end().strip_prefix("error: ").unwrap_or(&message);
+                answer::say(answer::error_object("usage", message, Exit::Usage));
+                std::process::exit(Exit::Usage.status().into());
             }
             error.exit()
         })
@@ -59,26 +81,37 @@ pub struct ConfigArguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the daemon: takes jobs until it is stopped
+    #[command(after_long_help = help::RUN)]
     Run,
     /// Downloads one playlist or course to disk, without Redis
+    #[command(after_long_help = help::FETCH)]
     Fetch(fetch::FetchArguments),
     /// Shows what the playlist parser understood
+    #[command(after_long_help = help::INSPECT)]
     Inspect(inspect::InspectArguments),
     /// Pushes one job onto the queue
+    #[command(after_long_help = help::ENQUEUE)]
     Enqueue(enqueue::EnqueueArguments),
     /// Puts tasks into the queue once more
+    #[command(after_long_help = help::REQUEUE)]
     Requeue(tasks::RequeueArguments),
     /// Stops tasks that wait or run
+    #[command(after_long_help = help::CANCEL)]
     Cancel(tasks::CancelArguments),
     /// Shows and handles jobs that were given up
+    #[command(after_long_help = help::DEAD)]
     Dead(dead::DeadArguments),
     /// Counts every element and finds what does not add up
+    #[command(after_long_help = help::QUEUE)]
     Queue(queue::QueueArguments),
     /// Stops the starting of jobs; what runs goes on
+    #[command(after_long_help = help::PAUSE)]
     Pause(queue::PauseArguments),
     /// Ends a pause
+    #[command(after_long_help = help::RESUME)]
     Resume(queue::ResumeArguments),
     /// Says in plain words whether everything that is configured can be used
+    #[command(after_long_help = help::CHECK)]
     Check,
     /// Runs the whole main job on a sample course, with a private Redis (needs redis-server and ffmpeg)
     Demo,

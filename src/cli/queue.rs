@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
+use super::answer::Answer;
 use crate::config::Config;
 use crate::failure::Result;
 use crate::metrics::Metrics;
@@ -21,17 +23,9 @@ pub struct QueueArguments {
 #[derive(Debug, Subcommand)]
 pub enum QueueCommand {
     /// Prints the account and what does not add up; changes nothing. Exit code 1 when something is found
-    Verify {
-        /// The account as one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    Verify,
     /// Mends what can be mended, then prints the account
-    Repair {
-        /// The account as one JSON object
-        #[arg(long)]
-        json: bool,
-    },
+    Repair,
 }
 
 /// Arguments of `hauld pause`.
@@ -53,23 +47,23 @@ pub struct ResumeArguments {
     pub instance: Option<String>,
 }
 
-/// Does it; returns what is to be printed, and whether nothing is (left) wrong.
+/// Does it; wrong when something is (left) that does not add up.
 ///
 /// # Errors
 /// `queue_unavailable`.
-pub async fn run(arguments: &QueueArguments, config: &Config) -> Result<(String, bool)> {
+pub async fn run(arguments: &QueueArguments, config: &Config, json: bool) -> Result<Answer> {
     let view = QueueView::new(redis_client::commands(&config.redis)?, &config.queue.list);
-    let (account, json) = match arguments.command {
-        QueueCommand::Verify { json } => (view.account().await?, json),
-        QueueCommand::Repair { json } => (repair(&view, config).await?, json),
+    let account = match arguments.command {
+        QueueCommand::Verify => view.account().await?,
+        QueueCommand::Repair => repair(&view, config).await?,
     };
-    let sound = account.findings.is_empty();
-    let text = match json {
-        // cannot fail: strings and numbers only
-        true => format!("{}\n", serde_json::to_string(&account).unwrap_or_default()),
-        false => in_words(&account, &config.queue.list),
-    };
-    Ok((text, sound))
+    let mut answer = Answer::new(json);
+    if !account.findings.is_empty() {
+        answer.is_wrong();
+    }
+    // Strings and numbers cannot fail to be JSON.
+    answer.add(in_words(&account, &config.queue.list), || serde_json::to_value(&account).unwrap_or_default());
+    Ok(answer)
 }
 
 async fn repair(view: &QueueView, config: &Config) -> Result<Account> {
@@ -118,8 +112,8 @@ fn in_words(account: &Account, list: &str) -> String {
         );
     }
     let _ = match account.findings.len() {
-        0 => writeln!(text, "everything adds up"),
-        findings => writeln!(text, "{findings} findings"),
+        0 => write!(text, "everything adds up"),
+        findings => write!(text, "{findings} findings"),
     };
     text
 }
@@ -128,23 +122,33 @@ fn in_words(account: &Account, list: &str) -> String {
 ///
 /// # Errors
 /// `queue_unavailable`.
-pub async fn pause(arguments: &PauseArguments, config: &Config) -> Result<String> {
+pub async fn pause(arguments: &PauseArguments, config: &Config, json: bool) -> Result<Answer> {
     let view = QueueView::new(redis_client::commands(&config.redis)?, &config.queue.list);
     view.pause(arguments.instance.as_deref(), &arguments.reason).await?;
     let whom = arguments.instance.as_deref().unwrap_or("every instance");
-    Ok(format!("{whom} starts nothing more; what runs goes on. `hauld resume` ends it\n"))
+    let mut answer = Answer::new(json);
+    answer.add(
+        format_args!("{whom} starts nothing more; what runs goes on. `hauld resume` ends it"),
+        || json!({ "paused": true, "instance": arguments.instance, "reason": arguments.reason }),
+    );
+    Ok(answer)
 }
 
 /// `hauld resume`.
 ///
 /// # Errors
 /// `queue_unavailable`.
-pub async fn resume(arguments: &ResumeArguments, config: &Config) -> Result<String> {
+pub async fn resume(arguments: &ResumeArguments, config: &Config, json: bool) -> Result<Answer> {
     let view = QueueView::new(redis_client::commands(&config.redis)?, &config.queue.list);
     let was_paused = view.resume(arguments.instance.as_deref()).await?;
-    let mut text = if was_paused { "resumed\n".to_owned() } else { "was not paused\n".to_owned() };
-    for pause in view.pauses().await? {
-        let _ = writeln!(text, "still paused: {} {}", pause.instance, pause.note);
+    let left = view.pauses().await?;
+    let mut answer = Answer::new(json);
+    answer.add(if was_paused { "resumed" } else { "was not paused" }, || {
+        let still_paused: Vec<_> = left.iter().map(|pause| &pause.instance).collect();
+        json!({ "was_paused": was_paused, "instance": arguments.instance, "still_paused": still_paused })
+    });
+    for pause in left {
+        answer.add_words(format_args!("still paused: {} {}", pause.instance, pause.note));
     }
-    Ok(text)
+    Ok(answer)
 }

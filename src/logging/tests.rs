@@ -107,11 +107,17 @@ fn a_human_line_is_one_line_with_the_task() {
 
 #[test]
 fn colours_only_on_a_terminal_and_when_wanted() {
-    assert_eq!(style(LogFormat::Auto, true, false), Style::Human { colours: true });
-    assert_eq!(style(LogFormat::Auto, true, true), Style::Human { colours: false });
-    assert_eq!(style(LogFormat::Auto, false, false), Style::Json);
+    let wanted = |terminal: bool, variables: &[(&str, &str)]| {
+        colours(terminal, |name| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| value.into()))
+    };
+    assert!(wanted(true, &[]) && !wanted(false, &[]));
+    assert!(wanted(true, &[("NO_COLOR", "")]) && !wanted(true, &[("NO_COLOR", "1")]));
+    assert!(wanted(false, &[("CLICOLOR_FORCE", "1")]) && !wanted(false, &[("CLICOLOR_FORCE", "0")]));
+    assert!(!wanted(true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+    assert_eq!(style(LogFormat::Auto, true, true), Style::Human { colours: true });
+    assert_eq!(style(LogFormat::Auto, false, true), Style::Json);
     assert_eq!(style(LogFormat::Human, false, false), Style::Human { colours: false });
-    assert_eq!(style(LogFormat::Json, true, false), Style::Json);
+    assert_eq!(style(LogFormat::Json, true, true), Style::Json);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn multivariant(base: &str) -> Value {
 #[track_caller]
 fn is_json(ended: &crate::run::Ended, expected: &Value) {
     ended.succeeded("inspect");
-    assert_eq!(ended.stdout, format!("{expected:#}\n"));
+    assert_eq!(ended.stdout, format!("{expected}\n"));
 }
 
 #[test]

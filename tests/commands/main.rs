@@ -12,6 +12,7 @@ mod configuration;
 mod course;
 mod disk;
 mod events;
+mod exits;
 mod faults;
 mod headers;
 mod inspect;

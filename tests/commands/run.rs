@@ -6,6 +6,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hauld::cli::exit::Exit;
+use hauld::failure::FailureKind;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::daemon::tree;
@@ -165,12 +167,21 @@ impl Ended {
         assert_eq!(self.stdout, format!("{}\n", path.display()), "{name}");
     }
 
-    /// Exit 1 with one line that ends in the kind of the failure, says all of `says` and no secret.
+    /// The failure's exit status, and one line that ends in its kind, says all of `says` and no secret;
+    /// below it may stand what to do.
     #[track_caller]
     pub fn failed(&self, name: &str, kind: &str, says: &[&str]) {
-        assert_eq!(self.status.code(), Some(1), "{name}: {self:?}");
-        let line = self.stderr.strip_suffix('\n').unwrap_or_default();
-        let is_one = line.starts_with("hauld: ") && line.ends_with(&format!(" [{kind}]")) && !line.contains('\n');
+        let status = self.status.code().unwrap_or_default();
+        let expected = match kind {
+            "interrupted" => vec![Exit::Interrupted, Exit::Terminated],
+            "disk_failed" => vec![Exit::Missing, Exit::CannotCreate, Exit::Disk],
+            _ => vec![FailureKind::named(kind).unwrap().into()],
+        };
+        assert!(expected.iter().any(|exit| i32::from(exit.status()) == status), "{name}: {self:?}");
+        let line = self.stderr.lines().next().unwrap_or_default();
+        let is_one = line.starts_with("hauld: ")
+            && line.ends_with(&format!(" [{kind}]"))
+            && self.stderr.lines().skip(1).all(|hint| hint.starts_with("  "));
         assert!(is_one, "{name}: not one line of {kind}: {self:?}");
         for part in says {
             assert!(line.contains(part), "{name}: {part:?} is not in {line:?}");
