@@ -157,6 +157,14 @@ async fn the_acl_user_of_the_readme_may_do_what_hauld_does_and_nothing_else() {
     world.redis.push_job(4, &course_url(4));
     let listens = || (world.redis.listeners("hauld:task:4:enrolled") == 1).then_some(());
     wait::until("the gate listens", LIMIT, listens).await;
+    // Somebody looks at the page while it waits.
+    let events = format!("http://127.0.0.1:{}/api/events", daemon.admin_port());
+    let mut page = http_client().get(events).send().await.unwrap();
+    let mut shown = String::new();
+    while !shown.contains("\"status\":\"starting\"") {
+        shown.push_str(&String::from_utf8_lossy(&page.chunk().await.unwrap().unwrap()));
+    }
+    drop(page);
     world.redis.set_task(4, "enrolled");
     world.redis.wait_for_task(4, "completed").await;
     let order =
