@@ -150,6 +150,6 @@ fn a_panic_is_an_event_with_its_message() {
 #[test]
 #[ignore = "run by a_panic_is_an_event_with_its_message"]
 fn panics_with_the_log_installed() {
-    init(&LogSettings { level: "info".into(), format: LogFormat::Json }).unwrap();
+    init(&LogSettings { level: "info".into(), format: LogFormat::Json }, None).unwrap();
     within_a_job(|| panic!("the sky\n{}", "fell"));
 }

@@ -83,7 +83,7 @@ async fn the_call_is_signed_and_made_once() {
             (&headers["webhook-id"], &headers["webhook-timestamp"]),
             (&headers["idempotency-key"], &headers["x-timestamp"])
         );
-        assert_eq!(headers["idempotency-key"], "key-1", HeaderMap::new());
+        assert_eq!(headers["idempotency-key"], "key-1");
         assert_eq!(headers["content-type"], "application/json");
         let expected = format!(r#"{{{secret_key}"task_id":43,"folder_name":"Course Name","timestamp":"{timestamp}"}}"#);
         assert_eq!(String::from_utf8_lossy(body), expected);
