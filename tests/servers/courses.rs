@@ -52,6 +52,17 @@ fn assert_succeeds(daemon: &Daemon, arguments: &[&str]) {
     assert!(output.status.success(), "{arguments:?}: {}{}", text(&output.stdout), text(&output.stderr));
 }
 
+/// Watches the operator page until this is on it.
+async fn page_shows(daemon: &Daemon, part: &str) {
+    let events = format!("http://127.0.0.1:{}/api/events", daemon.admin_port());
+    let mut page = http_client().get(events).send().await.unwrap();
+    let mut shown = String::new();
+    while !shown.contains(part) {
+        let chunk = tokio::time::timeout(LIMIT, page.chunk()).await.expect("something every second").unwrap();
+        shown.push_str(&String::from_utf8_lossy(&chunk.expect("no end")));
+    }
+}
+
 #[tokio::test]
 async fn a_download_goes_on_while_the_sentinels_choose_another_primary() {
     let mut redis = Sentinels::start();
@@ -96,10 +107,12 @@ async fn a_cluster_serves_a_whole_job_and_every_command() {
     let site = Site::start();
     let daemon = site.daemon(redis.url()).hook().start().await;
     let listeners: Vec<_> = redis.nodes.iter().map(|node| node.subscribe("task:1:*")).collect();
-    site.publish(1);
+    let hold = site.origin.hold(&site.publish(1)[1]);
     site.publish(2);
     redis.cli(&["HSET", "hauld:task:1", "status", "enrolled", "order_id", "7"]);
     redis.cli(&["LPUSH", LIST, &job(1, &course_url(1))]);
+    page_shows(&daemon, "\"status\":\"downloading\"").await;
+    hold.release();
     completed(&redis, 1).await;
     assert!(std::fs::read(lecture_path(&daemon, 1)).unwrap() == small().truth());
     // Every node tells everybody.
@@ -158,13 +171,7 @@ async fn the_acl_user_of_the_readme_may_do_what_hauld_does_and_nothing_else() {
     let listens = || (world.redis.listeners("hauld:task:4:enrolled") == 1).then_some(());
     wait::until("the gate listens", LIMIT, listens).await;
     // Somebody looks at the page while it waits.
-    let events = format!("http://127.0.0.1:{}/api/events", daemon.admin_port());
-    let mut page = http_client().get(events).send().await.unwrap();
-    let mut shown = String::new();
-    while !shown.contains("\"status\":\"starting\"") {
-        shown.push_str(&String::from_utf8_lossy(&page.chunk().await.unwrap().unwrap()));
-    }
-    drop(page);
+    page_shows(&daemon, "\"status\":\"starting\"").await;
     world.redis.set_task(4, "enrolled");
     world.redis.wait_for_task(4, "completed").await;
     let order =
