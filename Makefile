@@ -16,7 +16,7 @@ CHAOS_SIGTERMS ?= 1000
 # The benchmarks to run: any of playlist, decrypt, engine, queue, hook.
 BENCH ?= playlist decrypt engine queue hook
 
-.PHONY: help deps demo-deps bench-deps build test fuzz chaos demo bench fmt clean
+.PHONY: help deps demo-deps bench-deps build deb test fuzz chaos demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
@@ -25,6 +25,7 @@ help:
 	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
+	@echo 'make deb     a Debian package of it, in $(TARGET_DIR)/debian; HAULD_BINARY= packages another program'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
 	@echo 'make fmt     format the sources'
 	@echo 'make clean   remove what was built'
@@ -44,6 +45,10 @@ build:
 	@echo '==> release build'
 	$(CARGO) build --release --locked
 	@echo 'built $(TARGET_DIR)/release/hauld'
+
+deb: $(if $(HAULD_BINARY),,build)
+	@echo '==> package'
+	@package/build $(or $(HAULD_BINARY),$(TARGET_DIR)/release/hauld) $(TARGET_DIR)/debian
 
 test: deps
 	@echo '==> format'

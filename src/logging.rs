@@ -16,13 +16,17 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{ConfigError, LogFormat, LogSettings};
 use crate::traces;
-use format::{JsonLine, OneLine};
+use format::{JsonLine, OneLine, Prioritised};
 
 /// How a line looks, once the terminal has been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Style {
-    Human { colours: bool },
+    Human {
+        colours: bool,
+    },
     Json,
+    /// JSON for the journal.
+    Journal,
 }
 
 /// What is logged of a log that is installed.
@@ -58,10 +62,19 @@ impl Level {
 pub fn init(settings: &LogSettings, traces: Option<BoxedLayer>) -> Result<Level, ConfigError> {
     let terminal = std::io::stderr().is_terminal();
     let colours = colours(terminal, |name| std::env::var_os(name));
-    let (subscriber, level) = subscriber(settings, style(settings.format, terminal, colours), std::io::stderr, traces)?;
+    let style = style(settings.format, terminal, colours, is_journal());
+    let (subscriber, level) = subscriber(settings, style, std::io::stderr, traces)?;
     subscriber.try_init().map_err(|error| error_in_level(settings, error.to_string()))?;
     std::panic::set_hook(Box::new(log_panic));
     Ok(level)
+}
+
+/// Whether standard error goes to the journal (systemd.exec(5), `JOURNAL_STREAM`): a child that
+/// writes elsewhere has the variable too.
+fn is_journal() -> bool {
+    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let opened = rustix::fs::fstat(std::io::stderr());
+    opened.is_ok_and(|opened| stream == OsString::from(format!("{}:{}", opened.st_dev, opened.st_ino)))
 }
 
 /// See <https://no-color.org> and <https://bixense.com/clicolors>; clap goes by them too.
@@ -71,8 +84,9 @@ fn colours(terminal: bool, variable: impl Fn(&str) -> Option<OsString>) -> bool 
     !no && (force || terminal)
 }
 
-fn style(format: LogFormat, terminal: bool, colours: bool) -> Style {
+fn style(format: LogFormat, terminal: bool, colours: bool, journal: bool) -> Style {
     match (format, terminal) {
+        (LogFormat::Auto, false) if journal => Style::Journal,
         (LogFormat::Json, _) | (LogFormat::Auto, false) => Style::Json,
         (LogFormat::Human, _) | (LogFormat::Auto, true) => Style::Human { colours },
     }
@@ -90,6 +104,9 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let lines = match style {
         Style::Json => layer.fmt_fields(JsonFields::new()).with_ansi(false).event_format(JsonLine).boxed(),
+        Style::Journal => {
+            layer.fmt_fields(JsonFields::new()).with_ansi(false).event_format(Prioritised(JsonLine)).boxed()
+        }
         Style::Human { colours } => {
             let line = OneLine(Format::default().compact().with_ansi(colours));
             layer.fmt_fields(DefaultFields::new()).with_ansi(colours).event_format(line).boxed()

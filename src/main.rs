@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use hauld::cli::answer::{self, Answer, Failed};
 use hauld::cli::exit::Exit;
-use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, queue, tasks};
+use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, manual, queue, status, tasks};
 use hauld::config::{Config, LogFormat, LogSettings, Sources, Values};
 use hauld::failure::{Failure, FailureKind};
 use hauld::logging::Level;
@@ -18,6 +18,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Exit {
     let json = cli.json;
+    // What a package is built with needs no configuration.
+    match &cli.command {
+        Command::Completions(arguments) => return manual::completions(arguments).print(),
+        Command::Man(arguments) => {
+            return manual::pages(arguments).map_or_else(|failed| failed.print(None, json), |answer| answer.print());
+        }
+        _ => {}
+    }
     let sources = match cli.command {
         Command::Fetch(_) | Command::Inspect(_) | Command::Demo => cli.config.sources_without_default(),
         _ => cli.config.sources(),
@@ -78,6 +86,7 @@ async fn dispatch(
         Command::Run => app::run(Reload::new(sources, config, values), level).await.map(|()| nothing)?,
         Command::Fetch(arguments) => fetch::run(&arguments, config, json).await?,
         Command::Inspect(arguments) => inspect::run(&arguments, config, json).await?,
+        Command::Status(arguments) => status::run(&arguments, &config, json).await?,
         Command::Enqueue(arguments) => enqueue::run(&arguments, &config, json).await?,
         Command::Requeue(arguments) => tasks::requeue(&arguments, &config, json).await?,
         Command::Cancel(arguments) => tasks::cancel(&arguments, &config, json).await?,
@@ -87,6 +96,8 @@ async fn dispatch(
         Command::Resume(arguments) => queue::resume(&arguments, &config, json).await?,
         Command::Check => check::run(&config, sources.file()).await.answer(json),
         Command::Demo => demo::run().await.map(|()| nothing)?,
+        // Answered before there is a configuration.
+        Command::Completions(_) | Command::Man(_) => nothing,
     };
     Ok(answer)
 }

@@ -26,25 +26,30 @@ impl Answer {
 
     /// One thing: a line of words, or an object.
     pub fn add(&mut self, words: impl Display, object: impl FnOnce() -> Value) {
-        // Writing into a String does not fail.
-        let _ = match self.json {
-            true => writeln!(self.text, "{}", object()),
-            false => writeln!(self.text, "{words}"),
-        };
+        match self.json {
+            true => self.add_object(object),
+            false => self.add_words(words),
+        }
     }
 
     /// An object that people do not need.
     pub fn add_object(&mut self, object: impl FnOnce() -> Value) {
         if self.json {
-            let _ = writeln!(self.text, "{}", object());
+            // Writing into a String does not fail.
+            let _ = writeln!(self.text, "{}", escaped(&object().to_string()));
         }
     }
 
     /// A line that programs do not need.
     pub fn add_words(&mut self, words: impl Display) {
         if !self.json {
-            let _ = writeln!(self.text, "{words}");
+            let _ = writeln!(self.text, "{}", harmless(&words.to_string()));
         }
+    }
+
+    /// What it says so far.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// Something is not as it should be: the exit status will say so.
@@ -90,6 +95,31 @@ impl Failed {
         }
         *exit
     }
+}
+
+/// Whether a character steers a terminal instead of being shown: control characters, and those that
+/// turn the direction of what follows. Titles and messages come from servers.
+fn steers(character: char) -> bool {
+    let turns =
+        matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || character.is_control() && !matches!(character, '\n' | '\t')
+}
+
+/// A text as it may be shown on a terminal.
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
+}
+
+/// JSON without such characters, which can only stand inside its strings.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
+        let _ = match steers(character) {
+            true => write!(text, "\\u{:04x}", u32::from(character)),
+            false => text.write_char(character),
+        };
+    }
+    text
 }
 
 /// What to look at, where the failure itself cannot know it: which setting leads there.
@@ -140,4 +170,22 @@ pub fn error_object(kind: &str, message: &str, exit: Exit) -> Value {
 /// Writes a line to standard error, which may be closed.
 pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_steers_a_terminal_is_printed() {
+        let title = "a\u{9b}31m\x1b[2J\u{202e}b\n\tc";
+        let mut answer = Answer::new(false);
+        answer.add_words(title);
+        assert_eq!(answer.text(), "a\u{fffd}31m\u{fffd}[2J\u{fffd}b\n\tc\n");
+        let mut answer = Answer::new(true);
+        answer.add_object(|| json!({ "title": title }));
+        assert!(answer.text().is_ascii(), "{}", answer.text());
+        let read: Value = serde_json::from_str(answer.text()).unwrap();
+        assert_eq!(read["title"], title, "for a program it is the same");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use jiff::{Span, SpanRelativeTo};
 use serde_json::json;
@@ -66,7 +67,7 @@ pub struct Which {
     #[arg(value_name = "ID")]
     pub ids: Vec<String>,
     /// Only of this failure kind; may be repeated
-    #[arg(long = "kind", value_name = "KIND", value_parser = kind)]
+    #[arg(long = "kind", value_name = "KIND", value_parser = kind(), hide_possible_values = true)]
     pub kinds: Vec<FailureKind>,
     /// Only of this task; may be repeated
     #[arg(long = "task", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -87,8 +88,10 @@ impl Which {
     }
 }
 
-fn kind(name: &str) -> Result<FailureKind, String> {
-    FailureKind::named(name).ok_or_else(|| "is no failure kind; the README lists them".to_owned())
+/// Knows the names, so that a shell can complete them.
+fn kind() -> impl TypedValueParser<Value = FailureKind> {
+    let names = PossibleValuesParser::new(FailureKind::ALL.iter().map(|kind| kind.name()));
+    names.try_map(|name| FailureKind::named(&name).ok_or("is no failure kind"))
 }
 
 fn age(text: &str) -> Result<Duration, String> {

@@ -17,20 +17,20 @@ pub(super) static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Below the list of commands.
-pub(super) fn overview() -> String {
-    let mut text = "\
+pub(super) const EXAMPLES: &str = "\
 Examples:
   hauld check                                   is everything usable?
+  hauld status --watch                          what waits, runs and has failed
   hauld fetch https://media.example/a.m3u8 -o a.mp4
                                                 one download, without Redis
   hauld pause --reason 'disk is full'           start nothing more; hauld resume
   hauld dead list --kind disk_full              what was given up, and why
   hauld queue verify --json                     the account, for a program
+";
 
-Exit status:
-"
-    .to_owned();
+/// Below the list of commands.
+pub(super) fn overview() -> String {
+    let mut text = format!("{EXAMPLES}\nExit status:\n");
     for exit in Exit::ALL {
         // Writing into a String does not fail.
         let _ = writeln!(text, "  {:>3}  {}", exit.status(), exit.meaning());
@@ -44,7 +44,7 @@ Examples:
   hauld run --config test.toml --set log.level=debug
 
 SIGTERM drains: nothing more is taken, what runs may go on for worker.drain_seconds and is handed
-back then; a second one hands back at once. SIGHUP reads tokens and secrets again.";
+back then; a second one hands back at once. SIGHUP reads the configuration again.";
 
 pub(super) const FETCH: &str = "\
 Examples:
@@ -58,6 +58,12 @@ pub(super) const INSPECT: &str = "\
 Examples:
   hauld inspect https://media.example/master.m3u8
   hauld inspect --json list.m3u8 --base-url https://media.example/a/";
+
+pub(super) const STATUS: &str = "\
+Examples:
+  hauld status
+  hauld status --watch
+  hauld status --watch --json --interval 10     one object each time";
 
 pub(super) const ENQUEUE: &str = "\
 Example:

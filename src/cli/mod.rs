@@ -9,7 +9,9 @@ pub mod exit;
 pub mod fetch;
 mod help;
 pub mod inspect;
+pub mod manual;
 pub mod queue;
+pub mod status;
 pub mod tasks;
 
 use std::path::PathBuf;
@@ -89,6 +91,9 @@ pub enum Command {
     /// Shows what the playlist parser understood
     #[command(after_long_help = help::INSPECT)]
     Inspect(inspect::InspectArguments),
+    /// Shows what waits, runs and has failed, of all instances
+    #[command(after_long_help = help::STATUS)]
+    Status(status::StatusArguments),
     /// Pushes one job onto the queue
     #[command(after_long_help = help::ENQUEUE)]
     Enqueue(enqueue::EnqueueArguments),
@@ -115,6 +120,12 @@ pub enum Command {
     Check,
     /// Runs the whole main job on a sample course, with a private Redis (needs redis-server and ffmpeg)
     Demo,
+    /// Prints the completions for a shell
+    #[command(hide = true)]
+    Completions(manual::CompletionsArguments),
+    /// Writes the manual pages
+    #[command(hide = true)]
+    Man(manual::ManArguments),
 }
 
 /// `--container`.

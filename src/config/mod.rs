@@ -3,6 +3,7 @@
 //! [`Config::load`] is the whole list of settings; the README's table and the sample file are
 //! compared with it by tests.
 
+mod credentials;
 mod delivery;
 mod environment_file;
 mod hls;
@@ -26,7 +27,7 @@ use crate::redis_client;
 use secrecy::{ExposeSecret, SecretString};
 
 pub use settings::*;
-pub use source::{ConfigError, SettingDoc, Source, read_secret_file};
+pub use source::{ConfigError, SettingDoc, Source, environment_name, read_secret_file};
 pub use sources::Sources;
 pub use values::{Change, Values};
 
@@ -70,7 +71,7 @@ impl Config {
         let file_error = |reason: String| {
             vec![ConfigError { name: "configuration file".into(), value: None, reason, origin: file_name.clone() }]
         };
-        let table = match file {
+        let mut table = match file {
             None => toml::Table::new(),
             Some(path) => {
                 let text =
@@ -80,7 +81,13 @@ impl Config {
         };
         let redis_from_field = redis_url_from_field(&environment);
         let rclone_environment = delivery::rclone_environment(&environment);
+        let beside = file.map(|path| path.with_file_name("credentials"));
+        let handed_over = environment.get("CREDENTIALS_DIRECTORY").map(Path::new);
+        let errors = credentials::name_in(&mut table, beside.as_deref(), handed_over, |variable| {
+            environment.contains_key(variable)
+        });
         let mut source = Source::new(flags, environment, table, file_name);
+        source.errors.extend(errors);
         let s = &mut source;
         let mut config = Config {
             redis: read_redis(s, redis_from_field),

@@ -114,10 +114,12 @@ fn colours_only_on_a_terminal_and_when_wanted() {
     assert!(wanted(true, &[("NO_COLOR", "")]) && !wanted(true, &[("NO_COLOR", "1")]));
     assert!(wanted(false, &[("CLICOLOR_FORCE", "1")]) && !wanted(false, &[("CLICOLOR_FORCE", "0")]));
     assert!(!wanted(true, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
-    assert_eq!(style(LogFormat::Auto, true, true), Style::Human { colours: true });
-    assert_eq!(style(LogFormat::Auto, false, true), Style::Json);
-    assert_eq!(style(LogFormat::Human, false, false), Style::Human { colours: false });
-    assert_eq!(style(LogFormat::Json, true, true), Style::Json);
+    assert_eq!(style(LogFormat::Auto, true, true, false), Style::Human { colours: true });
+    assert_eq!(style(LogFormat::Auto, false, true, false), Style::Json);
+    assert_eq!(style(LogFormat::Human, false, false, false), Style::Human { colours: false });
+    assert_eq!(style(LogFormat::Json, true, true, false), Style::Json);
+    assert_eq!(style(LogFormat::Auto, false, false, true), Style::Journal);
+    assert_eq!(style(LogFormat::Json, false, false, true), Style::Json, "as it was asked for");
 }
 
 #[test]

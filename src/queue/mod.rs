@@ -115,6 +115,8 @@ struct Shared {
     next_in_line: Mutex<Option<(Vec<u8>, Instant)>>,
     /// When the sweeping loop last came round, whether or not Redis answered.
     last_round: Mutex<Instant>,
+    /// When the step of taking began that is under way.
+    take_began: Mutex<Option<Instant>>,
     /// Jobs that the sweep has put on the dead list.
     crashed: mpsc::UnboundedSender<Crashed>,
     crashed_receiver: Mutex<Option<mpsc::UnboundedReceiver<Crashed>>>,
@@ -263,6 +265,7 @@ impl Queue {
             notices: Notify::new(),
             next_in_line: Mutex::default(),
             last_round: Mutex::new(Instant::now()),
+            take_began: Mutex::default(),
             crashed,
             crashed_receiver: Mutex::new(Some(crashed_receiver)),
         };
@@ -280,10 +283,17 @@ impl Queue {
         self.lease().instance.clone()
     }
 
-    /// How long ago the sweeping loop last came round: seconds, unless the process hangs. An
-    /// outage of Redis does not stop the loop.
+    /// How long ago the sweeping loop last came round, or the step of taking began that is under way:
+    /// seconds, unless the process hangs. An outage of Redis stops neither.
     pub fn silence(&self) -> Duration {
-        self.shared.last_round.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        let sweeping = self.shared.last_round.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+        let taking = *self.shared.take_began.lock().unwrap_or_else(PoisonError::into_inner);
+        sweeping.max(taking.map_or(Duration::ZERO, |began| began.elapsed()))
+    }
+
+    /// Remembers when a step of taking begins, or that none is under way.
+    fn note_take(&self, began: Option<Instant>) {
+        *self.shared.take_began.lock().unwrap_or_else(PoisonError::into_inner) = began;
     }
 
     /// The jobs that this instance's sweeps give up; `None` when somebody has them already.

@@ -82,7 +82,9 @@ impl Taker {
                 continue;
             }
             self.lease.taking.store(true, Relaxed);
+            self.queue.note_take(Some(std::time::Instant::now()));
             let taken = self.take(room.min(TAKEN_AT_ONCE), stop).await;
+            self.queue.note_take(None);
             let started = match taken {
                 Ok(elements) if elements.is_empty() => Vec::new(),
                 // Handed over while the stop came: back to its place at once.

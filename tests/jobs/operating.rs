@@ -93,3 +93,45 @@ async fn what_does_not_add_up_is_an_exit_code_and_is_mended() {
     assert!(mended.status.success(), "{}", text(&mended));
     world.redis.wait_for_task(3301, "completed").await;
 }
+
+#[tokio::test]
+async fn the_status_is_seen_on_a_terminal_and_by_programs() {
+    let world = World::new();
+    let daemon = world.daemon().set("worker.instance", "7").start().await;
+    let stream = small();
+    let published = crate::support::Publish::of(&stream).at(&world.origin, "/3401");
+    let held = world.origin.hold(&published.segment_paths[1]);
+    // A title that would clear the screen, and turn what follows.
+    let title = "Loops\u{1b}[2J\u{202e}";
+    let lecture = crate::support::Lecture::new("One").stream(&published.url);
+    world.submit(3401, &crate::support::Manifest::new(title).section("Start", [lecture]));
+    world.push(3402);
+    held.wait_for(1).await;
+    let seen = || {
+        let output = run(&daemon, &["status", "--json"]);
+        let status: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let is_it = status["running"][0]["task_id"] == 3401 && status["failures"][0]["task_id"] == 3402;
+        is_it.then_some(status)
+    };
+    let status = wait::until("both are seen", Duration::from_secs(20), seen).await;
+    assert!(status["instances"][0]["name"].as_str().unwrap().ends_with("-7"), "{status}");
+    let words = run(&daemon, &["status"]);
+    let words = String::from_utf8(words.stdout).unwrap();
+    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
+    assert!(!words.contains(['\u{1b}', '\u{202e}']), "{words:?}");
+    for part in ["INSTANCE", "running 1", "3401", "3402", "course_not_found"] {
+        assert!(words.contains(part), "no {part:?} in\n{words}");
+    }
+    assert!(!words.contains("user@"), "customers are nobody's business here");
+
+    // Appended where no terminal is, until the reader has gone away.
+    let mut watching = daemon.command(&["status", "--watch", "--json", "--interval", "1"]);
+    let mut watching = watching.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let reader = std::io::BufReader::new(watching.stdout.take().unwrap());
+    let lines: Vec<String> = std::io::BufRead::lines(reader).take(2).map(Result::unwrap).collect();
+    assert!(lines.iter().all(|line| serde_json::from_str::<Value>(line).unwrap()["list"].is_string()));
+    let ended = wait::until("it ends", Duration::from_secs(20), || watching.try_wait().unwrap()).await;
+    assert!(ended.success(), "{ended:?}");
+    held.release();
+    world.redis.wait_for_task(3401, "completed").await;
+}

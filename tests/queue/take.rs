@@ -1,3 +1,4 @@
+use std::task::Poll;
 use std::time::Duration;
 
 use hauld::job::{Element, Outcome};
@@ -256,4 +257,30 @@ async fn an_old_worker_beside_us_gets_its_share_and_nothing_is_done_twice() {
     let mut expected: Vec<_> = (1..=300).map(element).collect();
     expected.sort();
     assert_eq!(all, expected);
+}
+
+/// What the watchdog of systemd is fed by: a taker that hangs while the sweeps go on.
+#[tokio::test]
+async fn a_taker_that_hangs_is_silent() {
+    let world = World::new().await;
+    let queue = world.queue("0").await;
+    let end = CancellationToken::new();
+    let sweeping = tokio::spawn({
+        let (queue, end) = (queue.clone(), end.clone());
+        async move { queue.keep_sweeping(end).await }
+    });
+    let mut taker = queue.taker();
+    let stop = CancellationToken::new();
+    {
+        let mut taking = Box::pin(taker.next(1, &stop));
+        // Begun, and then nobody goes on with it.
+        assert!(std::future::poll_fn(|context| Poll::Ready(taking.as_mut().poll(context).is_pending())).await);
+        // Twenty rounds of the sweeps, which are no silence.
+        eventually("the taker is seen to hang", async || queue.silence() > Duration::from_secs(2)).await;
+        stop.cancel();
+        assert!(within(taking).await.is_none());
+    }
+    assert!(queue.silence() < Duration::from_secs(2), "it waits no longer");
+    end.cancel();
+    sweeping.await.unwrap();
 }

@@ -1,5 +1,8 @@
-//! What systemd sees: the notify protocol of the real binary, and the unit file.
+//! What systemd sees: the notify protocol of the real binary, the units, and the package on a host.
 
+mod host;
+mod package;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
@@ -9,7 +12,10 @@ use std::time::Duration;
 
 use support::{Daemon, RedisServer, wait};
 
-const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/hauld.service");
+const UNITS: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/hauld.service"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/hauld@.service"),
+];
 
 /// Receives what the daemon tells its service manager.
 struct Manager {
@@ -73,23 +79,43 @@ async fn it_is_not_ready_before_redis_is() {
 /// On Debian systemd-analyze comes with systemd; without it there is nothing that could read the
 /// unit either.
 fn analyze(arguments: &[&str]) -> Option<std::process::Output> {
-    Command::new("systemd-analyze").args(arguments).arg(UNIT).output().ok()
+    Command::new("systemd-analyze").args(arguments).output().ok()
 }
 
 #[test]
-fn the_unit_is_valid() {
-    let Some(output) = analyze(&["verify", "--man=no"]) else { return };
-    let said = String::from_utf8_lossy(&output.stderr);
-    // The program is not installed where the tests run.
-    let complaints: Vec<&str> =
-        said.lines().filter(|line| !line.contains("/usr/bin/hauld is not executable")).collect();
-    assert!(complaints.is_empty(), "{complaints:#?}");
+fn the_units_are_valid() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
+    for unit in ["hauld.service", "hauld@1.service", "hauld.target"] {
+        let path = format!("{directory}/{unit}");
+        let Some(output) = analyze(&["verify", "--man=no", &path]) else { return };
+        let said = String::from_utf8_lossy(&output.stderr);
+        // The program is not installed where the tests run.
+        let complaints: Vec<&str> =
+            said.lines().filter(|line| !line.contains("/usr/bin/hauld is not executable")).collect();
+        assert!(complaints.is_empty(), "{complaints:#?}");
+    }
 }
 
 #[test]
-fn the_unit_is_sandboxed() {
-    let Some(output) = analyze(&["security", "--offline=true", "--threshold=13"]) else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+fn the_units_are_sandboxed() {
+    for unit in UNITS {
+        let Some(output) = analyze(&["security", "--offline=true", "--threshold=13", unit]) else { return };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// The template is the unit, but for what a number changes.
+#[test]
+fn the_units_differ_in_the_number_alone() {
+    let [one, template] = UNITS.map(|unit| std::fs::read_to_string(unit).unwrap());
+    let lines = |text: &str| -> BTreeSet<String> {
+        text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
+    };
+    let (one, template) = (lines(&one), lines(&template));
+    let mut differing: Vec<&str> =
+        one.symmetric_difference(&template).map(|line| line.split_once('=').map_or("", |(name, _)| name)).collect();
+    differing.dedup();
+    assert_eq!(differing, ["Conflicts", "Description", "Environment", "PartOf", "WantedBy"]);
 }
 
 /// The system calls of a filter's group, with those of the groups in it.
@@ -119,7 +145,7 @@ fn the_unit_allows_what_rclone_asks_the_kernel_for() {
     if analyze(&["--version"]).is_none() || !copy.output().is_ok_and(|output| output.status.success()) {
         return;
     }
-    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let unit = std::fs::read_to_string(UNITS[0]).unwrap();
     let mut allowed = BTreeSet::new();
     for filter in unit.lines().filter_map(|line| line.strip_prefix("SystemCallFilter=")) {
         match filter.strip_prefix('~') {
@@ -137,7 +163,7 @@ fn the_unit_allows_what_rclone_asks_the_kernel_for() {
 
 #[test]
 fn the_unit_waits_longer_than_the_drain() {
-    let unit = std::fs::read_to_string(UNIT).unwrap();
+    let unit = std::fs::read_to_string(UNITS[0]).unwrap();
     let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")?.strip_suffix('s')).unwrap();
     let settings = hauld::config::Config::settings();
     let drain = settings.iter().find(|setting| setting.name == "worker.drain_seconds").unwrap();
