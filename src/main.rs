@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use hauld::cli::answer::{self, Answer, Failed};
 use hauld::cli::exit::Exit;
-use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, manual, queue, status, tasks};
+use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, manual, queue, status, story, tasks};
 use hauld::config::{Config, LogFormat, LogSettings, Sources, Values};
 use hauld::failure::{Failure, FailureKind};
 use hauld::logging::Level;
@@ -90,6 +90,7 @@ async fn dispatch(
         Command::Enqueue(arguments) => enqueue::run(&arguments, &config, json).await?,
         Command::Requeue(arguments) => tasks::requeue(&arguments, &config, json).await?,
         Command::Cancel(arguments) => tasks::cancel(&arguments, &config, json).await?,
+        Command::Tasks(arguments) => story::run(&arguments, &config, json).await?,
         Command::Dead(arguments) => dead::run(&arguments, &config, json).await?,
         Command::Queue(arguments) => queue::run(&arguments, &config, json).await?,
         Command::Pause(arguments) => queue::pause(&arguments, &config, json).await?,

@@ -89,7 +89,7 @@ impl Which {
 }
 
 /// Knows the names, so that a shell can complete them.
-fn kind() -> impl TypedValueParser<Value = FailureKind> {
+pub(super) fn kind() -> impl TypedValueParser<Value = FailureKind> {
     let names = PossibleValuesParser::new(FailureKind::ALL.iter().map(|kind| kind.name()));
     names.try_map(|name| FailureKind::named(&name).ok_or("is no failure kind"))
 }

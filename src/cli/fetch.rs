@@ -20,7 +20,7 @@ use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
 use crate::http::{MediaClient, RequestHeaders, headers_for, shown};
 use crate::logins::Logins;
-use crate::media::{CourseDownload, FinishedStream, StreamDownload, Target};
+use crate::media::{CourseDownload, CourseRequest, FinishedStream, StreamDownload, Target};
 use crate::metrics::Metrics;
 use crate::progress::{Progress, Snapshot};
 use crate::remux::Remux;
@@ -112,7 +112,8 @@ pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> 
         }
         let client = MediaClient::new(&config.http)?;
         let courses = CourseDownload { streams, client, resolver, metrics };
-        let folder = courses.run(&course, url, &cookies, &arguments.output, &progress, &cancel).await?;
+        let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &|_| {} };
+        let folder = courses.run(&request, &arguments.output, &progress, &cancel).await?;
         Ok((arguments.output.join(folder.name), None))
     };
     let result = tokio::select! {

@@ -25,6 +25,7 @@ Examples:
                                                 one download, without Redis
   hauld pause --reason 'disk is full'           start nothing more; hauld resume
   hauld dead list --kind disk_full              what was given up, and why
+  hauld tasks show 43                           what happened to a task
   hauld queue verify --json                     the account, for a program
 ";
 
@@ -77,6 +78,12 @@ Examples:
 pub(super) const CANCEL: &str = "\
 Example:
   hauld cancel 43 44";
+
+pub(super) const TASKS: &str = "\
+Examples:
+  hauld tasks show 43                           every step of it, with all attempts
+  hauld tasks list --state dead --limit 20
+  hauld tasks list --kind link_expired --json";
 
 pub(super) const DEAD: &str = "\
 Examples:

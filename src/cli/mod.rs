@@ -12,6 +12,7 @@ pub mod inspect;
 pub mod manual;
 pub mod queue;
 pub mod status;
+pub mod story;
 pub mod tasks;
 
 use std::path::PathBuf;
@@ -103,6 +104,9 @@ pub enum Command {
     /// Stops tasks that wait or run
     #[command(after_long_help = help::CANCEL)]
     Cancel(tasks::CancelArguments),
+    /// Shows what happened to tasks in the last 30 days
+    #[command(after_long_help = help::TASKS)]
+    Tasks(story::TasksArguments),
     /// Shows and handles jobs that were given up
     #[command(after_long_help = help::DEAD)]
     Dead(dead::DeadArguments),

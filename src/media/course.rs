@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,27 @@ pub struct CourseFolder {
     pub files: HashSet<PathBuf>,
 }
 
+/// A course that is wanted.
+pub struct CourseRequest<'a> {
+    pub course: &'a Course,
+    /// What it was resolved from.
+    pub url: &'a Url,
+    /// The job's own.
+    pub cookies: &'a Arc<CookieJar>,
+    /// Told of each lecture that is there.
+    pub finished: &'a (dyn Fn(FinishedLecture<'_>) + Send + Sync),
+}
+
+/// A lecture with all that belongs to it.
+pub struct FinishedLecture<'a> {
+    /// From 1, over all sections.
+    pub number: u64,
+    /// Of the whole course.
+    pub lectures: u64,
+    pub title: &'a str,
+    pub took: Duration,
+}
+
 /// Downloads courses.
 pub struct CourseDownload {
     pub streams: StreamDownload,
@@ -52,44 +73,45 @@ struct Run<'a> {
 }
 
 impl CourseDownload {
-    /// Downloads the course that `course_url` was resolved to into `<sandbox>/<course folder>`, with the
-    /// job's own cookies. What is there from an earlier attempt is not fetched again.
+    /// Downloads a course into `<sandbox>/<course folder>`. What is there from an earlier attempt is not
+    /// fetched again.
     ///
     /// # Errors
     /// The first failure, with the lecture in front of it. What is finished stays.
     pub async fn run(
         &self,
-        course: &Course,
-        course_url: &Url,
-        cookies: &Arc<CookieJar>,
+        request: &CourseRequest<'_>,
         sandbox: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<CourseFolder> {
+        let CourseRequest { course, url, cookies, finished } = request;
         let plan = names::plan(course);
         let links = Arc::new(Links {
             resolver: self.resolver.clone(),
-            course_url: course_url.clone(),
-            cookies: cookies.clone(),
-            latest: Mutex::new(course.clone()),
+            course_url: (*url).clone(),
+            cookies: Arc::clone(cookies),
+            latest: Mutex::new((*course).clone()),
         });
         let run = Run { download: self, links, allowance: self.streams.engine.job_allowance(), progress, cancel };
         let mut files = HashSet::new();
         progress.set_course(&course.title, plan.len() as u64);
         progress.set_items(plan.iter().map(|paths| item_count(lecture(course, paths))).sum());
-        for paths in &plan {
+        for (number, paths) in (1..).zip(&plan) {
             let lecture = lecture(course, paths);
             let started = Instant::now();
             progress.start_lecture();
             let span = traces::span!("lecture", title = lecture.title);
-            let finished = traces::within(span, run.lecture(lecture, paths, sandbox)).await;
-            files.extend(finished.at(|| format!("lecture {:?}", lecture.title))?);
-            self.metrics.lecture_seconds.observe(started.elapsed().as_secs_f64());
+            let downloaded = traces::within(span, run.lecture(lecture, paths, sandbox)).await;
+            files.extend(downloaded.at(|| format!("lecture {:?}", lecture.title))?);
+            let took = started.elapsed();
+            self.metrics.lecture_seconds.observe(took.as_secs_f64());
             tracing::info!(
                 lecture = %paths.stem.display(),
-                elapsed_seconds = started.elapsed().as_secs_f64(),
+                elapsed_seconds = took.as_secs_f64(),
                 "DOWNLOAD lecture finished"
             );
+            finished(FinishedLecture { number, lectures: plan.len() as u64, title: &lecture.title, took });
         }
         Ok(CourseFolder { name: names::course_folder(&course.title), files })
     }

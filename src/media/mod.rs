@@ -12,5 +12,5 @@ mod lecture;
 mod links;
 mod names;
 
-pub use course::{CourseDownload, CourseFolder};
+pub use course::{CourseDownload, CourseFolder, CourseRequest, FinishedLecture};
 pub use lecture::{FinishedStream, StreamDownload, Target};

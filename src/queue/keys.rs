@@ -23,6 +23,9 @@
 //! | `progress:<task id>` | string | JSON of how far the job of the task is ([`Note`](super::note::Note)); an hour long |
 //! | `dead` | list | JSON envelopes ([`DeadEnvelope`](super::DeadEnvelope)), the newest on the left |
 //! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `untold`, `told` (made to be told again), `dead`, `revived`, `purged`, `returned`, `reaped` |
+//! | `story:<task id>` | list | JSON of each step that the task has come through ([`Line`](super::story::Line)), the newest on the right; at most 256, kept for 30 days |
+//! | `stories` | sorted set | task id → when its story grew last, ms of the server's clock; at most 10,000 |
+//! | `failures` | list | JSON of the steps that were failures, of all tasks, the newest on the left; at most 200 |
 //! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
 
 use std::time::Duration;
@@ -52,6 +55,8 @@ pub(super) struct Keys {
     pub(super) cancelled: String,
     pub(super) dead: String,
     pub(super) counts: String,
+    pub(super) stories: String,
+    pub(super) failures: String,
     pub(super) rq_ended: String,
 }
 
@@ -75,6 +80,8 @@ impl Keys {
             cancelled: key("cancelled"),
             dead: key("dead"),
             counts: key("counts"),
+            stories: key("stories"),
+            failures: key("failures"),
             rq_ended: key("rq_ended"),
             prefix,
         }
@@ -90,6 +97,10 @@ impl Keys {
 
     pub(super) fn progress(&self, task_id: TaskId) -> String {
         format!("{}progress:{task_id}", self.prefix)
+    }
+
+    pub(super) fn story(&self, task_id: TaskId) -> String {
+        format!("{}story:{task_id}", self.prefix)
     }
 
     /// The place (`claimed`, `running`) and the instance that a key is for.

@@ -247,6 +247,7 @@ impl Queue {
                     shared.link.answered();
                     lease.lost.cancel();
                     info!(instance = %lease.instance, returned = returned.max(0), "deregistered");
+                    self.flush_stories().await;
                     return usize::try_from(returned).unwrap_or(0);
                 }
                 Err(error) => {

@@ -11,7 +11,7 @@
 //! * `journal`: outcomes on disk while Redis is away; `link`: whether it is
 //! * `pause`, `cancel`, `dead`, `dead_list`, `task`, `view`, `look`: what an operator does and sees; `producer`: pushing
 //! * `note`: how far a job is, for those who look
-//! * `measure`: the gauges
+//! * `measure`: the gauges; `story`, `story_writer`, `story_view`: what happened to each task
 //! * `audit`, `findings`: the account, and what does not add up; `repair`: mending it
 //! * `rq`: jobs of RQ and its books about them
 //! * `keys`: every key; `scripts`: every script
@@ -40,6 +40,9 @@ mod rq;
 mod scripts;
 mod settle;
 mod start;
+pub mod story;
+mod story_view;
+mod story_writer;
 mod take;
 mod task;
 mod turn_away;
@@ -67,6 +70,7 @@ pub use notices::Notice;
 pub use pause::{EVERYBODY, Pause};
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};
+pub use story_view::{StoryFilter, TaskLine};
 pub use take::Taker;
 pub use task::Places;
 pub use view::{Depths, QueueView};
@@ -82,6 +86,7 @@ use keys::Keys;
 use lease::Lease;
 use link::Link;
 use scripts::Scripts;
+use story_writer::Stories;
 
 /// One instance's end of the queue. Clones share it.
 #[derive(Clone)]
@@ -99,6 +104,7 @@ struct Shared {
     commands: Commands,
     link: Link,
     view: QueueView,
+    stories: Stories,
     journal: Journal,
     metrics: Arc<Metrics>,
     /// Whether jobs may not be started now.
@@ -248,12 +254,14 @@ impl Queue {
         let link = Link::new("commands", metrics.clone());
         link.answered();
         let (crashed, crashed_receiver) = mpsc::unbounded_channel();
+        let view = QueueView::new(commands.clone(), &settings.list);
         let shared = Shared {
             settings: settings.clone(),
             pause_name,
             scripts,
             link,
-            view: QueueView::new(commands.clone(), &settings.list),
+            stories: Stories::new(view.clone()),
+            view,
             commands,
             keys,
             journal: Journal::new(outcomes),

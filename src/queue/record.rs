@@ -117,7 +117,7 @@ impl Record {
     }
 
     /// How often in a row, until now, it has failed in this way.
-    pub(super) fn failed_alike(&self, failure: &Failure) -> u32 {
+    pub fn failed_alike(&self, failure: &Failure) -> u32 {
         let alike = self.history.iter().rev().take_while(|event| event.kind == failure.kind.name());
         // cannot be too many: there are at most MOST_EVENTS
         u32::try_from(alike.count()).unwrap_or(u32::MAX)

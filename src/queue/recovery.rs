@@ -18,6 +18,7 @@ use super::lease::Lease;
 use super::link::Backoff;
 use super::record::Record;
 use super::rq::{self, Seen};
+use super::story::Step;
 use super::{Crashed, DeadEnvelope, Queue};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{Element, JobSpec};
@@ -258,6 +259,12 @@ impl Queue {
             // Without a pool nobody wants to know.
             if let Some(spec) = spec {
                 let _ = shared.crashed.send(Crashed { spec, attempts, failure: crashed.clone() });
+            }
+        }
+        for (spec, attempts) in seen.into_values() {
+            if let Some(spec) = spec {
+                let step = Step::Reaped { dead_instance: instance.to_owned() };
+                self.tell_of(spec.task_id, attempts.saturating_add(1), step);
             }
         }
         Ok(())

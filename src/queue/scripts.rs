@@ -66,6 +66,8 @@ scripts! {
     rq_promote = "rq_promote";
     /// What waits for jobs of RQ that have ended.
     rq_release = "rq_release";
+    /// Steps of a task, for whoever asks later.
+    story = "clock" "story";
     /// The end of an instance.
     deregister = "held" "also" "put_back" "release" "deregister";
 }

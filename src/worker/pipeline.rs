@@ -16,9 +16,10 @@ use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::gate::{Enrolled, Gate};
 use crate::http::CookieJar;
 use crate::job::{JobSpec, Outcome};
-use crate::media::{CourseDownload, CourseFolder};
+use crate::media::{CourseDownload, CourseFolder, CourseRequest, FinishedLecture};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
+use crate::queue::story::{self, Step, seconds};
 use crate::queue::{Fence, Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
@@ -121,6 +122,7 @@ impl Pipeline {
             }
         };
         self.metrics.enrollment_wait_seconds.observe(waited.as_secs_f64());
+        self.queue.tell(job, Step::Enrolled { waited_seconds: seconds(waited) });
         (trail.order_id, trail.enrolled) = (order_id, true);
         self.tell(spec, trail, "downloading", "download started").await;
 
@@ -129,13 +131,13 @@ impl Pipeline {
             None => {
                 let progress = Arc::new(Progress::with_upload(self.delivery.uploads()));
                 let watch = self.events.watch_progress(trail.fence.clone(), spec.task_id, order_id, progress.clone());
-                let folder = until(cancel, self.download(spec, &sandbox, &progress, cancel)).await?;
+                let folder = until(cancel, self.download(job, &sandbox, &progress, cancel)).await?;
                 // From here on a stop interrupts only an upload: a move and a call are short, and half of
                 // them is worse than a late stop.
                 self.queue.confirm(job).await?;
                 progress.start_delivery();
                 self.tell(spec, trail, "uploading", "delivery started").await;
-                let receipt = self.deliver(spec, &sandbox, &folder, &progress, cancel).await?;
+                let receipt = self.deliver(job, &sandbox, &folder, &progress, cancel).await?;
                 watch.finish().await;
                 receipt
             }
@@ -188,7 +190,10 @@ impl Pipeline {
             self.finalize.get().finalize(job.spec.task_id, folder, &job.id, trace).await
         };
         traces::within(traces::span!("finalize", "otel.kind" = "client"), call).await?;
-        self.metrics.finalize_seconds.observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.metrics.finalize_seconds.observe(took.as_secs_f64());
+        self.queue.tell(job, Step::Finalized { seconds: seconds(took) });
+        tracing::info!(seconds = took.as_secs_f64(), "the backend has accepted the finalize call");
         if let Some(sandbox) = sandbox
             && let Err(failure) = sandbox.note_finalized(&job.id).await
         {
@@ -250,35 +255,36 @@ impl Pipeline {
     /// The course into the sandbox; downloaded by this job, or by another one that wants it now.
     async fn download(
         &self,
-        spec: &JobSpec,
+        job: &Leased,
         sandbox: &Sandbox,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<String> {
         let Some(sharing) = &self.sharing else {
-            let CourseFolder { name: folder, files } = self.fetch(spec, sandbox.path(), progress, cancel).await?;
+            let CourseFolder { name: folder, files } = self.fetch(job, sandbox.path(), progress, cancel).await?;
             sandbox.keep_only(&folder, files).await?;
             return Ok(folder);
         };
-        let nothing_to_download = || {
+        let nothing_to_download = |folder: &str| {
             progress.set_items(1);
             progress.finish_item();
+            self.queue.tell(job, Step::Reused { folder: folder.into() });
         };
         if let Some(folder) = SharedDownloads::handed_over(sandbox).await {
             tracing::info!(folder, "DOWNLOAD finished by an earlier attempt");
-            nothing_to_download();
+            nothing_to_download(&folder);
             return Ok(folder);
         }
-        let turn = sharing.turn(&spec.course_url).await?;
+        let turn = sharing.turn(&job.spec.course_url).await?;
         let (turn, folder) = match turn.finished().await {
             Some(folder) => {
                 tracing::info!(folder, "DOWNLOAD finished by another job that wanted this course");
                 self.metrics.shared_downloads.inc();
-                nothing_to_download();
+                nothing_to_download(&folder);
                 (turn, folder)
             }
             None => {
-                let CourseFolder { name: folder, files } = self.fetch(spec, turn.path(), progress, cancel).await?;
+                let CourseFolder { name: folder, files } = self.fetch(job, turn.path(), progress, cancel).await?;
                 (turn.finish(&folder, files).await?, folder)
             }
         };
@@ -289,36 +295,51 @@ impl Pipeline {
     /// Downloads the course into a directory.
     async fn fetch(
         &self,
-        spec: &JobSpec,
+        job: &Leased,
         directory: &Path,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<CourseFolder> {
-        tracing::info!(course_url = %crate::http::shown(&spec.course_url), "DOWNLOAD started");
+        let (url, started) = (&job.spec.course_url, Instant::now());
+        tracing::info!(course_url = %crate::http::shown(url), "DOWNLOAD started");
         let cookies = self.cookies.for_job();
-        let course =
-            traces::within(traces::span!("resolve"), self.resolver.resolve(&spec.course_url, &cookies)).await?;
+        let course = traces::within(traces::span!("resolve"), self.resolver.resolve(url, &cookies)).await?;
         let lectures: usize = course.sections.iter().map(|section| section.lectures.len()).sum();
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
-        let downloaded = self.courses.run(&course, &spec.course_url, &cookies, directory, progress, cancel).await?;
-        let bytes = progress.snapshot().bytes_downloaded;
-        tracing::info!(folder = downloaded.name, bytes, "DOWNLOAD finished");
+        let (title, took) = (course.title.as_str().into(), seconds(started.elapsed()));
+        self.queue.tell(job, Step::Resolved { course: title, lectures: lectures as u64, seconds: took });
+        let finished = |lecture: FinishedLecture<'_>| {
+            let FinishedLecture { number, lectures, title, took } = lecture;
+            if story::has_line(number, lectures) {
+                let (title, seconds) = (title.into(), seconds(took));
+                self.queue.tell(job, Step::Lecture { number, lectures, title, seconds });
+            }
+        };
+        let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &finished };
+        let downloaded = self.courses.run(&request, directory, progress, cancel).await?;
+        let (bytes, took) = (progress.snapshot().bytes_downloaded, started.elapsed());
+        tracing::info!(folder = downloaded.name, bytes, seconds = took.as_secs_f64(), "DOWNLOAD finished");
+        let folder = downloaded.name.as_str().into();
+        self.queue.tell(job, Step::Downloaded { folder, bytes, seconds: seconds(took) });
         Ok(downloaded)
     }
 
     async fn deliver(
         &self,
-        spec: &JobSpec,
+        job: &Leased,
         sandbox: &Sandbox,
         folder: &str,
         progress: &Progress,
         cancel: &CancellationToken,
     ) -> Result<Receipt> {
         let started = Instant::now();
-        let delivering = self.delivery.deliver(sandbox, folder, spec.task_id, progress, cancel);
+        let delivering = self.delivery.deliver(sandbox, folder, job.spec.task_id, progress, cancel);
         let receipt = traces::within(traces::span!("delivery"), delivering).await.at(|| "delivery")?;
-        self.metrics.delivery_seconds.observe(started.elapsed().as_secs_f64());
-        tracing::info!(folder = receipt.folder_name, "delivered");
+        let took = started.elapsed();
+        self.metrics.delivery_seconds.observe(took.as_secs_f64());
+        tracing::info!(folder = receipt.folder_name, seconds = took.as_secs_f64(), "delivered");
+        let folder = receipt.folder_name.as_str().into();
+        self.queue.tell(job, Step::Delivered { folder, seconds: seconds(took) });
         Ok(receipt)
     }
 

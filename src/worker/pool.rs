@@ -18,6 +18,7 @@ use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
 use crate::permits::Permits;
+use crate::queue::story::{self, Step};
 use crate::queue::{Crashed, Leased, Queue, Taker, Verdict};
 use crate::traces;
 
@@ -216,9 +217,7 @@ async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToke
         for leased in started {
             let Some(permit) = held.split(1) else { break };
             let pool = pool.clone();
-            // At error level, so that no log level takes the task id off the lines of a job.
-            let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
-            let span = traces::adopt(span, leased.spec.trace.as_ref());
+            let span = span_of(&leased);
             let job = async move {
                 pool.job(Arc::new(leased)).await;
                 drop(permit);
@@ -259,14 +258,19 @@ async fn run_untold(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationTok
         let Ok(call) = call else { return };
         let Some(leased) = pool.queue.next_untold(&no_more).await else { return };
         let pool = pool.clone();
-        let span = error_span!("job", task_id = leased.spec.task_id.get(), attempt = leased.attempt);
-        let span = traces::adopt(span, leased.spec.trace.as_ref());
+        let span = span_of(&leased);
         let job = async move {
             pool.job(Arc::new(leased)).await;
             drop(call);
         };
         jobs.spawn(job.instrument(span));
     }
+}
+
+/// What every line of a job says. At error level, so that no log level takes it off them.
+fn span_of(leased: &Leased) -> tracing::Span {
+    let (task_id, attempt, instance) = (leased.spec.task_id.get(), leased.attempt, leased.instance());
+    traces::adopt(error_span!("job", task_id, attempt, instance), leased.spec.trace.as_ref())
 }
 
 /// Why the pool ends an attempt before its runner does.
@@ -282,23 +286,26 @@ impl Pool {
     /// One job from its lease to its settle.
     async fn job(&self, leased: Arc<Leased>) {
         let _running = Running::new(&self.metrics);
-        if let Some(waited) = leased.waited() {
-            self.metrics.pickup_seconds.observe(waited.as_secs_f64());
-        }
+        self.begin(&leased);
         let started = Instant::now();
         let outcome = self.attempt(&leased).await;
-        let seconds = started.elapsed().as_secs_f64();
+        let (ended, took) = (Timestamp::now(), started.elapsed());
+        let seconds = took.as_secs_f64();
         self.metrics.job_seconds.observe(seconds);
         if matches!(outcome, Outcome::HandBack) && self.interrupt.is_cancelled() {
             // All that are left go back together, in their order, when the instance leaves.
             self.count("returned");
+            self.queue.tell_at(ended, &leased, Step::Returned);
             info!(seconds, "the job is handed back");
             return;
         }
         let name = outcome.name();
+        let step = settle::step(&outcome, &leased.record, took);
         match self.queue.settle(&leased, outcome).await {
             Ok(()) => {
                 self.count(name);
+                // As of before the settle: whoever takes the job next may be quicker.
+                step.into_iter().for_each(|step| self.queue.tell_at(ended, &leased, step));
                 if name == "done" {
                     self.metrics.last_success.set(jiff::Timestamp::now().as_second());
                     self.runner.settled(&leased).await;
@@ -307,8 +314,20 @@ impl Pool {
             }
             Err(failure) => {
                 self.count("abandoned");
+                self.queue.tell_at(ended, &leased, Step::Abandoned);
                 warn!(outcome = name, seconds, reason = %failure, "job not settled");
             }
+        }
+    }
+
+    /// Says that an attempt begins. Who was not told at the end of a delivered job is told again and
+    /// again: the story has one line for that.
+    fn begin(&self, leased: &Leased) {
+        let waited = leased.waited();
+        waited.iter().for_each(|waited| self.metrics.pickup_seconds.observe(waited.as_secs_f64()));
+        info!(waited_seconds = waited.map(|waited| waited.as_secs_f64()), "job taken");
+        if leased.record.verdict.is_none() {
+            self.queue.tell(leased, Step::Taken { waited_seconds: waited.map(story::seconds) });
         }
     }
 
@@ -378,9 +397,10 @@ impl Pool {
     /// A failure that the pool found, not the runner.
     async fn decide(&self, leased: &Arc<Leased>, failure: Failure) -> Outcome {
         self.metrics.job_failed(&failure);
-        error!(kind = failure.kind.name(), reason = %failure, "DOWNLOAD failed");
         let max_attempts = leased.max_attempts(self.queue.settings().max_attempts, failure.kind);
-        let outcome = settle::outcome(failure, leased.attempt, max_attempts);
+        let outcome = settle::outcome(failure.clone(), leased.attempt, max_attempts);
+        let next = settle::next(&outcome);
+        error!(kind = failure.kind.name(), reason = %failure, next, "DOWNLOAD failed");
         if let Outcome::Dead(failure) = &outcome {
             if self.queue.conclude(leased, Verdict::failed(failure, Timestamp::now())).await.is_err() {
                 return Outcome::Abandoned;
@@ -410,6 +430,7 @@ impl Pool {
                 self.metrics.job_failed(&failure);
                 error!(kind = failure.kind.name(), "task failed: {failure}; to do: {}", failure.kind.remedy());
                 self.count("dead");
+                self.queue.tell_of(spec.task_id, attempts, Step::dead(&failure));
                 self.tell(spec, attempts, failure).await;
             }
             .instrument(span)

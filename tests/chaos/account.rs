@@ -70,7 +70,7 @@ async fn busy(redis: &mut MultiplexedConnection, living: usize) -> redis::RedisR
     for key in keys {
         let kind: String = redis::cmd("TYPE").arg(&key).query_async(redis).await?;
         match kind.as_str() {
-            "list" => see(&key, redis.llen(&key).await?),
+            "list" if key.contains(":claimed:") => see(&key, redis.llen(&key).await?),
             "hash" if key.contains(":running:") => see(&key, redis.hlen(&key).await?),
             _ => {}
         }
@@ -272,10 +272,12 @@ impl Account {
         let keys: Vec<String> = redis.keys(format!("{PREFIX}*")).await.expect("keys");
         for key in keys {
             let name = key.strip_prefix(PREFIX).expect("the prefix");
-            let is_expected = match name {
+            let is_expected = match name.split_once(':').map_or(name, |(place, _)| place) {
                 "token" | "sweeps" | "counts" | "dead" | "recent" => true,
-                // The tombstones of instances, which go by themselves.
-                _ if name.starts_with("claimed:") => redis.ttl::<_, i64>(&key).await.expect("TTL") > 0,
+                // The tombstones of instances and what is told of tasks, which go by themselves.
+                "claimed" | "story" | "stories" | "failures" | "progress" => {
+                    redis.ttl::<_, i64>(&key).await.expect("TTL") > 0
+                }
                 _ => false,
             };
             if !is_expected {

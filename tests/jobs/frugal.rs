@@ -30,9 +30,10 @@ async fn a_long_lecture_costs_redis_no_more_than_a_short_one() {
         let after = calls(&world);
         let count = |name: &str| after.get(name).copied().unwrap_or(0) - before.get(name).copied().unwrap_or(0);
         // Scripts: start, look for more, confirm twice, conclude, settle, the status of the task and
-        // four events of it, two sweeps that may come in between; four times a second the progress.
+        // four events of it, two sweeps that may come in between; four times a second the progress; its
+        // story, once a second and once more behind the end.
         let scripts = count("evalsha");
-        let allowed = 17.0 + 4.0 * (seconds + 1.0);
+        let allowed = 18.0 + 5.0 * (seconds + 1.0);
         assert!((9.0..allowed).contains(&(scripts as f64)), "{segments} segments: {scripts} scripts in {seconds} s");
         assert_eq!(daemon.metric("hauld_jobs_total{outcome=\"done\"}"), Some((task_id - 5100) as f64));
         println!("{segments} segments, {seconds:.2} s: {scripts} scripts, {} BLMOVE", count("blmove"));

@@ -32,6 +32,7 @@ mod retries;
 mod secrets;
 mod shared_downloads;
 mod sharing;
+mod stories;
 mod table;
 mod traces;
 mod world;

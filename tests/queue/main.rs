@@ -14,6 +14,7 @@ mod pool;
 mod recovery;
 mod settle;
 mod store;
+mod stories;
 mod table;
 mod take;
 mod untold;

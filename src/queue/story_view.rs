@@ -1,0 +1,115 @@
+//! Reading the stories of tasks.
+
+use redis::{AsyncCommands, RedisError};
+use serde::{Deserialize, Serialize};
+
+use super::QueueView;
+use super::story::{Line, State};
+use crate::failure::{FailureKind, Result};
+use crate::job::TaskId;
+use crate::redis_client;
+
+/// Tasks that are looked at together.
+const PAGE: usize = 200;
+/// Lines at the end of a story among which is the last one: hosts write theirs together, each at its time.
+const LAST_LINES: isize = 8;
+
+/// A line, and whose it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TaskLine {
+    pub task_id: TaskId,
+    #[serde(flatten)]
+    pub line: Line,
+}
+
+/// Which tasks are meant. An empty one means all.
+#[derive(Debug, Clone, Default)]
+pub struct StoryFilter {
+    /// How they are now.
+    pub states: Vec<State>,
+    /// The failure that was their last step.
+    pub kinds: Vec<FailureKind>,
+}
+
+impl StoryFilter {
+    fn admits(&self, line: &Line) -> bool {
+        let kind = line.step.failure().map(|(kind, _)| kind);
+        (self.states.is_empty() || self.states.contains(&line.step.state()))
+            && (self.kinds.is_empty() || self.kinds.iter().any(|wanted| Some(wanted.name()) == kind))
+    }
+}
+
+/// Lines in the sequence in which things happened. A line whose answer was lost has been written twice;
+/// one that cannot be read is of a newer version.
+fn lines(texts: Vec<Vec<u8>>) -> Vec<Line> {
+    let mut lines: Vec<Line> = texts.iter().filter_map(|text| serde_json::from_slice(text).ok()).collect();
+    lines.sort_by_key(|line| line.at);
+    lines.dedup();
+    lines
+}
+
+impl QueueView {
+    /// What happened to a task in the last 30 days, the first step first; empty when nothing is known.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn story(&self, task_id: TaskId) -> Result<Vec<Line>> {
+        let texts: Result<_, RedisError> = self.commands.clone().lrange(self.keys.story(task_id), 0, -1).await;
+        texts.map(lines).map_err(|error| redis_client::failure("reading the story of a task", &error))
+    }
+
+    /// The last step of at most `limit` tasks, those first that something happened to last.
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn recent_tasks(&self, filter: &StoryFilter, limit: usize) -> Result<Vec<TaskLine>> {
+        let found = self.find_tasks(filter, limit).await;
+        found.map_err(|error| redis_client::failure("reading the stories of tasks", &error))
+    }
+
+    async fn find_tasks(&self, filter: &StoryFilter, limit: usize) -> Result<Vec<TaskLine>, RedisError> {
+        let mut commands = self.commands.clone();
+        let mut found = Vec::new();
+        for page in 0.. {
+            let mut range = redis::cmd("ZRANGE");
+            range.arg(&self.keys.stories).arg(page * PAGE).arg((page + 1) * PAGE - 1).arg("REV");
+            let ids: Vec<u64> = range.query_async(&mut commands).await?;
+            let ids: Vec<TaskId> = ids.into_iter().filter_map(TaskId::new).collect();
+            if ids.is_empty() {
+                break;
+            }
+            let mut ends = redis::pipe();
+            for id in &ids {
+                ends.lrange(self.keys.story(*id), -LAST_LINES, -1);
+            }
+            let ends: Vec<Vec<Vec<u8>>> = ends.query_async(&mut commands).await?;
+            let last = ids.into_iter().zip(ends).filter_map(|(task_id, texts)| {
+                let line = lines(texts).pop().filter(|line| filter.admits(line))?;
+                Some(TaskLine { task_id, line })
+            });
+            found.extend(last);
+            if found.len() >= limit {
+                break;
+            }
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    /// The last failures of all tasks, the newest first: what was tried again and what was given up. What
+    /// to do about one says [`FailureKind::meaning`].
+    ///
+    /// # Errors
+    /// `queue_unavailable`.
+    pub async fn recent_failures(&self, limit: usize) -> Result<Vec<TaskLine>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let last = isize::try_from(limit - 1).unwrap_or(isize::MAX);
+        let texts: Result<Vec<Vec<u8>>, RedisError> = self.commands.clone().lrange(&self.keys.failures, 0, last).await;
+        let texts = texts.map_err(|error| redis_client::failure("reading the recent failures", &error))?;
+        let mut failures: Vec<TaskLine> = texts.iter().filter_map(|text| serde_json::from_slice(text).ok()).collect();
+        failures.sort_by(|one, other| other.line.at.cmp(&one.line.at));
+        Ok(failures)
+    }
+}
