@@ -109,7 +109,7 @@ impl QueueView {
         let texts: Result<Vec<Vec<u8>>, RedisError> = self.commands.clone().lrange(&self.keys.failures, 0, last).await;
         let texts = texts.map_err(|error| redis_client::failure("reading the recent failures", &error))?;
         let mut failures: Vec<TaskLine> = texts.iter().filter_map(|text| serde_json::from_slice(text).ok()).collect();
-        failures.sort_by(|one, other| other.line.at.cmp(&one.line.at));
+        failures.sort_by_key(|failure| std::cmp::Reverse(failure.line.at));
         Ok(failures)
     }
 }
