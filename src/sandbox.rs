@@ -47,10 +47,15 @@ impl Sandbox {
         blocking(move || {
             let open = || {
                 fs::create_dir_all(&path)?;
+                // Somebody else's place under our name: what is written there would be somewhere else.
+                if fs::symlink_metadata(&path)?.is_symlink() {
+                    return Err(io::Error::other("it is a symbolic link"));
+                }
                 File::open(&path)
             };
             let Some(lock) = open_locked(&path, patience, open)? else { return Ok(None) };
-            bind(&path, &course).map_err(|error| Failure::disk(format_args!("preparing {}", path.display()), error))?;
+            let prepared = remove_links(&path).and_then(|()| bind(&path, &course));
+            prepared.map_err(|error| Failure::disk(format_args!("preparing {}", path.display()), error))?;
             Ok(Some(Sandbox { path, _lock: Arc::new(lock) }))
         })
         .await
@@ -142,6 +147,20 @@ fn course_line(url: &Url) -> String {
     format!("{} {}\n", hex::encode(&Sha256::digest(url.as_str())[..16]), shown(url))
 }
 
+/// Removes the symbolic links in a directory: none is ours, and nothing must be written through one.
+fn remove_links(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
+        if kind.is_symlink() {
+            tracing::warn!("{} is a symbolic link, which nobody here makes: it is removed", path.display());
+            fs::remove_file(&path)?;
+        } else if kind.is_dir() {
+            remove_links(&path)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes sure that what is in the directory is of this course.
 fn bind(directory: &Path, course: &str) -> io::Result<()> {
     let file = directory.join(COURSE_FILE);
@@ -219,6 +238,29 @@ mod tests {
         assert!(again.path().join("kept").exists());
         again.remove().await.unwrap();
         assert!(!staging.path().join("Task_7").exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_through_a_link() {
+        use std::os::unix::fs::symlink;
+        let (staging, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let spec = spec("https://h/course?id=1");
+        let theirs = elsewhere.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        symlink(elsewhere.path(), staging.path().join("Task_7")).unwrap();
+        let failure = Sandbox::open(staging.path(), &spec).await.unwrap_err();
+        assert!(failure.message.contains("symbolic link"), "{failure}");
+        fs::remove_file(staging.path().join("Task_7")).unwrap();
+
+        fs::create_dir_all(staging.path().join("Task_7/Course")).unwrap();
+        symlink(elsewhere.path(), staging.path().join("Task_7/Course/01 Start")).unwrap();
+        symlink(&theirs, staging.path().join("Task_7/Course/001 Film.mp4.part")).unwrap();
+        symlink(&theirs, staging.path().join("Task_7").join(COURSE_FILE)).unwrap();
+        let sandbox = Sandbox::open(staging.path(), &spec).await.unwrap().unwrap();
+        assert_eq!(fs::read_dir(sandbox.path().join("Course")).unwrap().count(), 0);
+        sandbox.remove().await.unwrap();
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "theirs");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 //! Pure: the same course gives the same names on every host and at every attempt, which is what
 //! makes resuming possible. A name depends on its position, never on which download came first.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use sanitise_file_name::{Options, sanitise_with_options};
@@ -121,31 +121,42 @@ fn asset_names(stem: &str, lecture: &Lecture, taken: &mut Taken) -> Vec<String> 
 
 /// Names in one directory, compared as the least distinguishing file system would.
 #[derive(Default)]
-struct Taken(HashSet<String>);
+struct Taken {
+    names: HashSet<String>,
+    /// Which copy of a name is the next one that may be free: a lecture may have a thousand equal ones.
+    next: HashMap<String, usize>,
+}
 
 impl Taken {
     /// Claims a name and what it is called while it grows; `false` when any of them is taken.
     fn claim(&mut self, name: &str) -> bool {
-        let folded: String = name.nfkc().flat_map(char::to_lowercase).collect();
+        let folded = folded(name);
         let names = ["", ".part", ".part.meta", ".part.journal"].map(|suffix| format!("{folded}{suffix}"));
-        let free = !names.iter().any(|name| self.0.contains(name));
+        let free = !names.iter().any(|name| self.names.contains(name));
         if free {
-            self.0.extend(names);
+            self.names.extend(names);
         }
         free
     }
 
     /// Claims the first free one of the names for copy 1, 2, 3 …
     fn first_free(&mut self, name: impl Fn(usize) -> String) -> String {
-        let mut copy = 1;
+        let first = folded(&name(1));
+        let mut copy = self.next.get(&first).copied().unwrap_or(1);
         loop {
             let name = name(copy);
+            copy += 1;
             if self.claim(&name) {
+                self.next.insert(first, copy);
                 return name;
             }
-            copy += 1;
         }
     }
+}
+
+/// What is the same for the least distinguishing file system.
+fn folded(name: &str) -> String {
+    name.nfkc().flat_map(char::to_lowercase).collect()
 }
 
 /// What the sanitiser returns when no character of a name can stay.

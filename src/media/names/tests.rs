@@ -90,6 +90,17 @@ fn equal_names_are_told_apart_by_position() {
 }
 
 #[test]
+fn line_37_a_thousand_equal_names_are_all_there() {
+    let long = "\u{e4}".repeat(300);
+    let assets: Vec<&str> = (0..1000).map(|copy| if copy % 2 == 0 { "Notes.pdf" } else { long.as_str() }).collect();
+    let plan = plan(&course("c", vec![("s", vec![lecture("A", &[], &assets)])]));
+    let names: HashSet<String> = text(&plan[0].assets).into_iter().map(|name| name.to_lowercase()).collect();
+    assert_eq!(names.len(), 1000);
+    assert!(names.contains("c/01 s/001 a - notes (500).pdf"), "numbered in their order");
+    assert!(names.iter().all(|name| name.rsplit('/').next().unwrap().len() <= 255 - 16));
+}
+
+#[test]
 fn hostile_titles_become_one_harmless_component() {
     for (title, folder) in [
         ("../../etc/passwd", "etc_passwd"),
