@@ -250,6 +250,7 @@ async fn build_pipeline(
         courses: CourseDownload {
             streams,
             client: MediaClient::new(&config.http)?,
+            files: config.files,
             resolver: resolver.clone(),
             metrics: metrics.clone(),
         },

@@ -1,4 +1,4 @@
-//! Child processes: started without a shell, bounded in time and output, and never left behind.
+//! Child processes: started without a shell, bounded in time, memory and output, and never left behind.
 //!
 //! A child dies when its [`run`] future is dropped, when its time is over, and when this process
 //! dies, even by SIGKILL. What a child starts itself is in its process group and gets the same
@@ -12,7 +12,8 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
+use rustix::process::{kill_process_group, setrlimit, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::runtime::Handle;
@@ -82,6 +83,9 @@ pub struct Program<'a> {
     pub limit: Duration,
     /// Bytes of standard output.
     pub max_output: usize,
+    /// Bytes of memory, as addresses: what is asked for beyond it the child does not get. `None`: as
+    /// much as there is.
+    pub max_memory: Option<u64>,
 }
 
 /// Runs `program` (looked up in `PATH` unless it has a slash) to its end, with at most `max_output`
@@ -99,7 +103,7 @@ pub async fn run(
     max_output: usize,
     cancel: &CancellationToken,
 ) -> Result<Output, ChildError> {
-    let program = Program { path: program, arguments, environment: &[], limit, max_output };
+    let program = Program { path: program, arguments, environment: &[], limit, max_output, max_memory: None };
     run_watched(program, cancel, |_| {}).await
 }
 
@@ -113,12 +117,13 @@ pub async fn run_watched(
     cancel: &CancellationToken,
     watch: impl FnMut(&[u8]),
 ) -> Result<Output, ChildError> {
-    let Program { path, arguments, environment, limit, max_output } = program;
+    let Program { path, limit, max_output, .. } = program;
+    let started = match cancel.is_cancelled() {
+        true => return Err(ChildError::Cancelled { program: path.to_owned() }),
+        false => Child::start(&program).await,
+    };
     let program = path.to_owned();
-    if cancel.is_cancelled() {
-        return Err(ChildError::Cancelled { program });
-    }
-    let mut child = match Child::start(&program, arguments, environment).await {
+    let mut child = match started {
         Ok(child) => child,
         Err(error) => return Err(ChildError::NotStarted { program, error }),
     };
@@ -148,14 +153,14 @@ struct Child {
 }
 
 impl Child {
-    async fn start(program: &Path, arguments: &[OsString], environment: &[(OsString, OsString)]) -> io::Result<Child> {
-        let mut command = Command::new(program);
-        command.args(arguments).env_clear();
+    async fn start(program: &Program<'_>) -> io::Result<Child> {
+        let mut command = Command::new(program.path);
+        command.args(program.arguments).env_clear();
         command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        command.envs(program.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
-        die_with_parent(&mut command);
+        confine(&mut command, program.max_memory);
 
         let (reply, child) = oneshot::channel();
         let order = Order { command, runtime: Handle::current(), reply };
@@ -299,14 +304,26 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Order>> {
     Ok(SPAWNER.get_or_init(|| sender))
 }
 
-/// Has the kernel kill the child when this process dies, even by SIGKILL.
+/// Has the kernel kill the child when this process dies, even by SIGKILL, bounds its memory, and keeps
+/// it from leaving a core file, which may hold what it was told.
+///
+/// The one place of the program that is not safe Rust: nothing else runs in the child before it becomes
+/// another program.
 #[allow(unsafe_code)]
-fn die_with_parent(command: &mut Command) {
+fn confine(command: &mut Command, max_memory: Option<u64>) {
     let parent = rustix::process::getpid();
+    let at_most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
-    // allowed. It makes two plain system calls, prctl and getppid, and neither allocates nor locks.
+    // allowed. It makes plain system calls, which neither allocate nor lock.
     unsafe {
         command.pre_exec(move || {
+            setrlimit(Resource::Core, at_most(0))?;
+            // Ours are closed anyway; these are what we were started with ourselves. A kernel before 5.11
+            // does not know the call, and leaves them open.
+            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
+            if let Some(bytes) = max_memory {
+                setrlimit(Resource::As, at_most(bytes))?;
+            }
             rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
             // A parent that died before the call above sends no signal any more.
             if rustix::process::getppid() != Some(parent) {

@@ -140,6 +140,8 @@ failure_kinds! {
     BodyTruncated = "body_truncated", again, Retry, "Passes by itself; when it does not, a proxy or the origin cuts long answers.";
     /// The body is over its limit or longer than declared.
     BodyTooLarge = "body_too_large", once, GiveUp, "Ask the URL of the message with `curl -I`; when it is right, tell whoever runs the host.";
+    /// More came for one attempt at a job than `hls.max_job_bytes`.
+    JobTooLarge = "job_too_large", once, GiveUp, "If courses are really that large raise `hls.max_job_bytes`, then `hauld dead retry --kind job_too_large`.";
     /// What came in place of a segment is not media: empty, an error page, or another container.
     SegmentInvalid = "segment_invalid", twice, Retry, "Open the URL of the message: often a login page, or a file that the packager lost.";
     /// The playlist declares a segment absent (EXT-X-GAP): the lecture would have a hole.

@@ -48,6 +48,26 @@ async fn a_child_sees_four_variables_and_an_empty_stdin() {
 }
 
 #[tokio::test]
+async fn line_40_a_child_has_three_descriptors_no_core_file_and_the_memory_that_it_is_given() {
+    // Files and sockets of ours that are open meanwhile, and whatever the tests were started with.
+    let _file = std::fs::File::open("/dev/zero").unwrap();
+    let _socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let script = "ls /proc/self/fd | tr '\\n' ' '; ulimit -c; ulimit -v";
+    let arguments = ["-c".into(), script.into()];
+    let program = Program {
+        path: Path::new("sh"),
+        arguments: &arguments,
+        environment: &[],
+        limit: LIMIT,
+        max_output: 1000,
+        max_memory: Some(512 << 20),
+    };
+    let output = run_watched(program, &CancellationToken::new(), |_| {}).await.unwrap();
+    // The last one is the directory that ls reads.
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("0 1 2 3 0\n{}\n", 512 << 10));
+}
+
+#[tokio::test]
 async fn lines_are_seen_as_they_come_and_variables_can_be_added() {
     let folder = tempfile::tempdir().unwrap();
     // The child goes on only after its first line was seen.
@@ -59,6 +79,7 @@ async fn lines_are_seen_as_they_come_and_variables_can_be_added() {
         environment: &[("MARK".into(), mark.clone().into())],
         limit: LIMIT,
         max_output: 10,
+        max_memory: None,
     };
     let mut lines = Vec::new();
     let watch = |line: &[u8]| {
@@ -128,7 +149,14 @@ async fn a_child_outlives_the_thread_that_asked_for_it() {
     let runtime = Handle::current();
     let asking = std::thread::spawn(move || {
         runtime
-            .block_on(Child::start(Path::new("sh"), &["-c".into(), "sleep 0.3; echo done".into()], &[]))
+            .block_on(Child::start(&Program {
+                path: Path::new("sh"),
+                arguments: &["-c".into(), "sleep 0.3; echo done".into()],
+                environment: &[],
+                limit: LIMIT,
+                max_output: 100,
+                max_memory: None,
+            }))
             .ok()
             .unwrap()
     });

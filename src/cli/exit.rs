@@ -95,6 +95,7 @@ impl From<FailureKind> for Exit {
             | DrmProtected
             | EncryptionUnsupported
             | BodyTooLarge
+            | JobTooLarge
             | SegmentInvalid
             | SegmentMissing
             | PacketsMissing

@@ -111,7 +111,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> 
             }
         }
         let client = MediaClient::new(&config.http)?;
-        let courses = CourseDownload { streams, client, resolver, metrics };
+        let courses = CourseDownload { streams, client, files: config.files, resolver, metrics };
         let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &|_| {} };
         let folder = courses.run(&request, &arguments.output, &progress, &cancel).await?;
         Ok((arguments.output.join(folder.name), None))

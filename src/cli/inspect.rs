@@ -9,7 +9,7 @@ use url::Url;
 
 use super::answer::{Answer, Failed};
 use super::exit::Exit;
-use crate::config::Config;
+use crate::config::{Config, HlsSettings};
 use crate::failure::{Context, Failure, Result};
 use crate::hls::playlist::{
     self, ByteRange, Diagnostic, Key, Limits, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition,
@@ -55,7 +55,8 @@ pub async fn run(arguments: &InspectArguments, mut config: Config, json: bool) -
             exit: Exit::of_input(&error),
             failure: Failure::disk(format_args!("reading {text}"), error),
         })?;
-        let limits = Limits { max_bytes, max_segments: config.hls.max_segments, ..Limits::default() };
+        let &HlsSettings { max_segments, max_line_bytes, .. } = &config.hls;
+        let limits = Limits { max_bytes, max_segments, max_line_bytes };
         playlist::parse(&bytes, &base, &limits).at(|| text)?
     };
     let mut answer = Answer::new(json);

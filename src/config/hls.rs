@@ -68,7 +68,21 @@ pub fn read(s: &mut Source) -> HlsSettings {
         ),
         max_playlist_bytes: s.reloadable().integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
             as usize,
+        max_line_bytes: s.reloadable().integer("hls.max_line_bytes", 64 << 10, 1024..=(1 << 30), "Longest line of a playlist.")
+            as usize,
         max_segments: s.reloadable().integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
             as usize,
+        max_segment_bytes: s.reloadable().integer(
+            "hls.max_segment_bytes",
+            2 << 30,
+            1024..=(1 << 50),
+            "Largest segment, on the wire and with gzip undone.",
+        ),
+        max_job_bytes: s.reloadable().integer(
+            "hls.max_job_bytes",
+            1 << 40,
+            1024..=(1 << 60),
+            "Most that is received for one attempt at a job.",
+        ),
     }
 }

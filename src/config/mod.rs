@@ -159,6 +159,7 @@ impl Config {
                     "How long the playlist of an event that has not ended is followed.",
                 )),
             },
+            files: read_files(s),
             remux: RemuxSettings {
                 container: s.choice(
                     "remux.container",
@@ -174,6 +175,12 @@ impl Config {
                     10..=86_400,
                     "Limit for remuxing one lecture.",
                 )),
+                max_memory_bytes: s.integer(
+                    "remux.max_memory_bytes",
+                    4 << 30,
+                    (256 << 20)..=(1 << 50),
+                    "Memory (as addresses) that ffmpeg gets.",
+                ),
             },
             staging: StagingSettings {
                 directory: s.path(
@@ -245,7 +252,7 @@ impl Config {
         if let Some(catalog) = &self.resolver.catalog_endpoint {
             network.allow_typed(catalog);
         }
-        network.allow.extend(self.hook.allowed_course_hosts.iter().filter_map(|host| AllowedHost::parse(host).ok()));
+        network.typed.extend(self.hook.allowed_course_hosts.iter().filter_map(|host| AllowedHost::parse(host).ok()));
     }
 
     /// Settings that only make sense together.
@@ -355,6 +362,27 @@ fn read_resolver(s: &mut Source) -> ResolverSettings {
         cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts; read again when it changes."),
         command: s.list("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
         timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
+        limits: read_manifest_limits(s),
+    }
+}
+
+fn read_manifest_limits(s: &mut Source) -> ManifestLimits {
+    let default = ManifestLimits::default();
+    let mut read =
+        |name: &str, default: usize, most, help: &str| s.integer(name, default as u64, 1..=most, help) as usize;
+    ManifestLimits {
+        max_bytes: read("resolver.max_manifest_bytes", default.max_bytes, 1 << 30, "Largest manifest or info JSON."),
+        max_lectures: read("resolver.max_lectures", default.max_lectures, 1_000_000, "Most lectures in a course."),
+        max_files: read("resolver.max_files", default.max_files, 100_000, "Most captions and assets of one lecture."),
+    }
+}
+
+fn read_files(s: &mut Source) -> FileSettings {
+    let mut read = |name: &str, default: u64, help: &str| s.integer(name, default, 1..=(1 << 50), help);
+    FileSettings {
+        max_caption_bytes: read("files.max_caption_bytes", 64 << 20, "Largest file of captions."),
+        max_asset_bytes: read("files.max_asset_bytes", 16 << 30, "Largest asset."),
+        max_lecture_bytes: read("files.max_lecture_bytes", 64 << 30, "Largest lecture that is a plain file."),
     }
 }
 

@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use base64::Engine as _;
+use hyper::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::http::AllowedHost;
@@ -23,6 +25,7 @@ pub struct Config {
     pub http: HttpSettings,
     pub hls: HlsSettings,
     pub live: LiveSettings,
+    pub files: FileSettings,
     pub remux: RemuxSettings,
     pub staging: StagingSettings,
     pub delivery: DeliverySettings,
@@ -196,6 +199,23 @@ pub struct ResolverSettings {
     /// Program and arguments; the course URL is appended.
     pub command: Vec<String>,
     pub timeout: Duration,
+    pub limits: ManifestLimits,
+}
+
+/// How much of a course is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManifestLimits {
+    /// Of a manifest or an info JSON.
+    pub max_bytes: usize,
+    pub max_lectures: usize,
+    /// Captions and assets of one lecture.
+    pub max_files: usize,
+}
+
+impl Default for ManifestLimits {
+    fn default() -> Self {
+        ManifestLimits { max_bytes: 16 << 20, max_lectures: 10_000, max_files: 1000 }
+    }
 }
 
 /// How a course URL is understood.
@@ -214,18 +234,46 @@ pub struct HttpSettings {
     pub connect_timeout: Duration,
     /// Silence on a connection after which a request has failed.
     pub idle_timeout: Duration,
+    pub minimum_rate: MinimumRate,
     pub user_agent: String,
     pub network: NetworkSettings,
+}
+
+/// How fast a body must come while it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinimumRate {
+    /// 0 means as slow as it likes.
+    pub bytes_per_second: u64,
+    /// What it is measured over.
+    pub window: Duration,
+}
+
+impl Default for MinimumRate {
+    fn default() -> Self {
+        MinimumRate { bytes_per_second: 1024, window: Duration::from_secs(60) }
+    }
 }
 
 /// What may be reached.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkSettings {
-    /// Hosts that may be anywhere: all others must be on the public internet. With the endpoints that
-    /// courses come from.
+    /// Hosts of our own: all others must be on the public internet.
     pub allow: Vec<AllowedHost>,
+    /// What the operator has typed as the place of courses, which may be anywhere too.
+    pub typed: Vec<AllowedHost>,
     /// Redirects of one request.
     pub max_redirects: usize,
+    /// Certificates (PEM) of authorities that are believed beside those of this host.
+    pub authorities: Option<Vec<u8>>,
+    pub proxy: Option<ProxySettings>,
+}
+
+/// An HTTP proxy that all but the hosts of `network.allow` are asked through.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    pub url: Url,
+    /// `user:password`
+    pub credentials: Option<SecretString>,
 }
 
 #[cfg(test)]
@@ -236,16 +284,28 @@ impl HttpSettings {
         HttpSettings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
+            minimum_rate: MinimumRate::default(),
             user_agent: "test".into(),
-            network: NetworkSettings { allow, max_redirects: 5 },
+            network: NetworkSettings { allow, max_redirects: 5, ..NetworkSettings::default() },
         }
+    }
+}
+
+impl ProxySettings {
+    /// The header that shows the credentials (RFC 7617).
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let credentials = self.credentials.as_ref()?;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials.expose_secret());
+        let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 
 impl NetworkSettings {
     /// What the operator has typed may be asked wherever it is.
     pub fn allow_typed(&mut self, url: &Url) {
-        self.allow.extend(AllowedHost::endpoint(url));
+        self.typed.extend(AllowedHost::endpoint(url));
     }
 }
 
@@ -275,7 +335,20 @@ pub struct HlsSettings {
     /// Whether a lecture may lack what its playlist declares absent.
     pub allow_gaps: bool,
     pub max_playlist_bytes: usize,
+    pub max_line_bytes: usize,
     pub max_segments: usize,
+    pub max_segment_bytes: u64,
+    /// Of all that is received for one attempt at a job.
+    pub max_job_bytes: u64,
+}
+
+/// Files that are downloaded as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileSettings {
+    pub max_caption_bytes: u64,
+    pub max_asset_bytes: u64,
+    /// Of a lecture that is one file.
+    pub max_lecture_bytes: u64,
 }
 
 /// Playlists that still grow.
@@ -292,6 +365,8 @@ pub struct RemuxSettings {
     pub ffmpeg: PathBuf,
     pub ffprobe: PathBuf,
     pub timeout: Duration,
+    /// Of each run of one of them, as addresses.
+    pub max_memory_bytes: u64,
 }
 
 /// What a finished lecture is.

@@ -1,9 +1,9 @@
 //! What a job, and each lecture of it, may use up: retries in all, and bytes per second.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::http::RateLimit;
 
 /// What a lecture may use; made out of that of its job.
@@ -17,6 +17,8 @@ pub struct Allowance {
 #[derive(Debug)]
 pub struct JobAllowance {
     retries: Retries,
+    max_bytes: u64,
+    received: AtomicU64,
     rate: RateLimit,
     process_rate: Arc<RateLimit>,
 }
@@ -41,22 +43,33 @@ impl Retries {
 }
 
 impl JobAllowance {
-    /// `retries` for all lectures of the job together. `rate` is its own, `process_rate` is shared.
-    pub fn new(retries: u32, rate: RateLimit, process_rate: Arc<RateLimit>) -> Self {
-        JobAllowance { retries: Retries::new("job", retries), rate, process_rate }
+    /// `retries` and `max_bytes` for all lectures of the job together. `rate` is its own, `process_rate`
+    /// is shared.
+    pub fn new(retries: u32, max_bytes: u64, rate: RateLimit, process_rate: Arc<RateLimit>) -> Self {
+        let retries = Retries::new("job", retries);
+        JobAllowance { retries, max_bytes, received: AtomicU64::new(0), rate, process_rate }
     }
 
     /// Without a limit of bytes.
     #[cfg(test)]
     pub fn unlimited(retries: u32) -> Self {
-        JobAllowance::new(retries, RateLimit::new(0), Arc::new(RateLimit::new(0)))
+        JobAllowance::new(retries, u64::MAX, RateLimit::new(0), Arc::new(RateLimit::new(0)))
     }
 
     /// Counts bytes that have arrived; waits while they came too fast.
-    pub async fn pass(&self, bytes: usize) {
+    ///
+    /// # Errors
+    /// `job_too_large` when they are more than the job may receive.
+    pub async fn pass(&self, bytes: usize) -> Result<()> {
+        let received = self.received.fetch_add(bytes as u64, Relaxed).saturating_add(bytes as u64);
+        if received > self.max_bytes {
+            let message = format!("more than {} bytes came for one job (hls.max_job_bytes)", self.max_bytes);
+            return Err(Failure::new(FailureKind::JobTooLarge, message));
+        }
         for rate in [&self.rate, &self.process_rate] {
             rate.pass(bytes).await;
         }
+        Ok(())
     }
 }
 
@@ -78,15 +91,26 @@ impl Allowance {
     }
 
     /// See [`JobAllowance::pass`].
-    pub async fn pass(&self, bytes: usize) {
-        self.job.pass(bytes).await;
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn pass(&self, bytes: usize) -> Result<()> {
+        self.job.pass(bytes).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::FailureKind;
+
+    #[tokio::test]
+    async fn a_job_receives_so_many_bytes_and_not_one_more() {
+        let job = Arc::new(JobAllowance { max_bytes: 1000, ..JobAllowance::unlimited(0) });
+        let (one, two) = (Allowance::new(job.clone(), 0), Allowance::new(job, 0));
+        one.pass(400).await.unwrap();
+        two.pass(600).await.unwrap();
+        assert_eq!(one.pass(1).await.unwrap_err().kind, FailureKind::JobTooLarge);
+    }
 
     #[test]
     fn retries_end_with_the_lecture_and_with_the_job() {

@@ -39,6 +39,7 @@ pub struct Fetcher {
     pub allowance: Arc<Allowance>,
     /// Attempts at one unit at one address.
     pub attempts: u32,
+    pub max_segment_bytes: u64,
     /// What is missing after a second try may be missing.
     pub allow_gaps: bool,
     pub keys: KeyRing,
@@ -158,6 +159,7 @@ impl Fetcher {
         let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);
         let mut intake = intake.at(|| shown(&unit.url))?;
         intake.text = self.text.as_ref();
+        intake.max_bytes = self.max_segment_bytes;
         while let Some(chunk) = response.chunk().await? {
             if *received == 0 {
                 sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;
@@ -165,7 +167,7 @@ impl Fetcher {
             *received += chunk.len() as u64;
             self.progress.add_bytes(chunk.len() as u64);
             self.metrics.received_bytes.inc_by(chunk.len() as u64);
-            self.allowance.pass(chunk.len()).await;
+            self.allowance.pass(chunk.len()).await?;
             let part = body.take(&chunk).at(|| shown(&unit.url))?;
             intake.take(chunk.slice_ref(part)).await.at(|| shown(&unit.url))?;
             if body.is_cut_short() {

@@ -19,8 +19,6 @@ use super::transport::{Facts, PACKET};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::{Encoding, Gunzip, shown};
 
-/// The most that a unit may have in the clear when it comes gzip'd.
-const CLEAR_LIMIT: u64 = 2 << 30;
 /// How much gzip is undone at once.
 const CLEAR_STEP: usize = 16 * 1024;
 // The first block is enough to find the stream behind a picture, and to tell what it is.
@@ -44,6 +42,8 @@ pub struct Intake<'a> {
     inspection: Option<Inspection>,
     /// Of subtitles: how many bytes may still come. The end of the unit is marked behind it.
     pub text: Option<&'a AtomicU64>,
+    /// The most that a unit may have, with gzip undone.
+    pub max_bytes: u64,
     /// Bytes of the unit so far, in the clear.
     clear: u64,
 }
@@ -79,6 +79,7 @@ impl<'a> Intake<'a> {
             assembled: 0,
             inspection: None,
             text: None,
+            max_bytes: u64::MAX,
             clear: 0,
         })
     }
@@ -121,6 +122,10 @@ impl<'a> Intake<'a> {
 
     async fn fill(&mut self, mut rest: &[u8]) -> Result<()> {
         self.assembled += rest.len() as u64;
+        if self.assembled > self.max_bytes {
+            let message = format!("more than {} bytes (hls.max_segment_bytes)", self.max_bytes);
+            return Err(Failure::new(FailureKind::BodyTooLarge, message));
+        }
         while !rest.is_empty() {
             let mut block = self.block().await?;
             rest = self.assembler.fill(rest, &mut block);
@@ -237,5 +242,5 @@ impl<'a> Intake<'a> {
 }
 
 fn gunzip() -> Box<(Gunzip, [u8; CLEAR_STEP])> {
-    Box::new((Gunzip::new(CLEAR_LIMIT), [0; CLEAR_STEP]))
+    Box::new((Gunzip::new(u64::MAX), [0; CLEAR_STEP]))
 }

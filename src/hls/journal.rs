@@ -123,7 +123,7 @@ impl Journal {
 }
 
 /// A record and whether it was written in this boot. `None` when it is damaged or of another plan.
-fn parse(bytes: &[u8], fingerprint: &str) -> Option<(Position, bool)> {
+pub(crate) fn parse(bytes: &[u8], fingerprint: &str) -> Option<(Position, bool)> {
     let line = std::str::from_utf8(bytes).ok()?.lines().next()?;
     let (text, sum) = line.rsplit_once(' ')?;
     if checksum(text) != sum {

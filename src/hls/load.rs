@@ -194,7 +194,7 @@ impl Loader {
         let limits = Limits {
             max_bytes: self.settings.max_playlist_bytes,
             max_segments: self.settings.max_segments,
-            ..Limits::default()
+            max_line_bytes: self.settings.max_line_bytes,
         };
         playlist::parse_with_variables(&body, &base, &limits, variables).at(|| shown(&base))
     }

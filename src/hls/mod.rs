@@ -22,7 +22,7 @@ pub mod id3;
 mod inspection;
 mod intake;
 mod itinerary;
-mod journal;
+pub(crate) mod journal;
 mod key;
 mod load;
 mod plan;
@@ -186,7 +186,7 @@ impl Engine {
     pub fn job_allowance(&self) -> Arc<JobAllowance> {
         let settings = &self.loader.get().settings;
         let rate = RateLimit::new(settings.max_job_bytes_per_second);
-        Arc::new(JobAllowance::new(settings.max_job_retries, rate, self.rate.clone()))
+        Arc::new(JobAllowance::new(settings.max_job_retries, settings.max_job_bytes, rate, self.rate.clone()))
     }
 
     /// Loads and parses one playlist.
@@ -288,6 +288,7 @@ impl Engine {
             allowance,
             attempts: loader.settings.segment_attempts,
             allow_gaps: loader.settings.allow_gaps,
+            max_segment_bytes: loader.settings.max_segment_bytes,
             keys: Default::default(),
             kind,
             text: is_text.then(|| AtomicU64::new(subtitles::MAX_BYTES)),

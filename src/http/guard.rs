@@ -13,6 +13,8 @@ use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
+use crate::config::NetworkSettings;
+
 /// Special-purpose addresses of version 4 (RFC 6890 and the registry of IANA), and what they are.
 const SPECIAL_V4: [(Ipv4Net, &str); 15] = [
     (v4([0, 0, 0, 0], 8), "an address of no host"),
@@ -156,13 +158,15 @@ type Lookup = Arc<dyn Fn(String) -> Addresses + Send + Sync>;
 #[derive(Clone)]
 pub struct Guard {
     allow: Arc<[AllowedHost]>,
+    typed: Arc<[AllowedHost]>,
     lookup: Lookup,
 }
 
 impl Guard {
-    /// Lets these hosts be anywhere, and all others only on the public internet.
-    pub fn new(allow: &[AllowedHost]) -> Guard {
-        Guard { allow: allow.into(), lookup: Arc::new(|host| Box::pin(look_up(host))) }
+    /// Lets the hosts of these settings be anywhere, and all others only on the public internet.
+    pub fn new(settings: &NetworkSettings) -> Guard {
+        let lookup: Lookup = Arc::new(|host| Box::pin(look_up(host)));
+        Guard { allow: settings.allow.as_slice().into(), typed: settings.typed.as_slice().into(), lookup }
     }
 
     /// The addresses of the URI's host, looked up once. Whoever connects to nothing else has connected
@@ -171,13 +175,12 @@ impl Guard {
     /// # Errors
     /// [`AddressRefused`] when one of them may not be connected to, or what the lookup failed with.
     pub async fn addresses(&self, uri: &Uri) -> Result<Vec<IpAddr>, Box<dyn std::error::Error + Send + Sync>> {
-        let host = uri.host().unwrap_or_default();
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let addresses = match host.trim_start_matches('[').trim_end_matches(']').parse() {
-            Ok(address) => vec![address],
-            Err(_) => (self.lookup)(host.to_owned()).await?,
+        let (host, port) = host_and_port(uri);
+        let addresses = match literal(host) {
+            Some(address) => vec![address],
+            None => (self.lookup)(host.to_owned()).await?,
         };
-        if self.allow.iter().any(|allowed| allowed.is_host(host, port)) {
+        if self.allow.iter().chain(self.typed.iter()).any(|allowed| allowed.is_host(host, port)) {
             return Ok(addresses);
         }
         for address in &addresses {
@@ -189,6 +192,46 @@ impl Guard {
         }
         Ok(addresses)
     }
+}
+
+impl Guard {
+    /// Whether the host of this URI is one of ours, so that no proxy stands between us: a name or an
+    /// address of `network.allow`, or an address that was typed.
+    pub fn is_inside(&self, uri: &Uri) -> bool {
+        let (host, port) = host_and_port(uri);
+        let is_ours = |address| {
+            self.allow.iter().any(|allowed| allowed.holds(address))
+                || self.typed.iter().any(|typed| typed.is_host(host, port))
+        };
+        self.allow.iter().any(|allowed| allowed.is_host(host, port)) || literal(host).is_some_and(is_ours)
+    }
+
+    /// What can be said of a host that a proxy looks up: an address is checked, a name only when it
+    /// means the proxy's own host.
+    ///
+    /// # Errors
+    /// [`AddressRefused`].
+    pub fn check_unresolved(&self, uri: &Uri) -> Result<(), AddressRefused> {
+        let (host, _) = host_and_port(uri);
+        let name = host.trim_end_matches('.');
+        let is_local = is_host("localhost", name) || is_host("*.localhost", name);
+        let address = literal(host).or_else(|| is_local.then_some(Ipv4Addr::LOCALHOST.into()));
+        match address.and_then(|address| Some((address, special(address)?))) {
+            Some((address, what)) => Err(AddressRefused { host: host.to_owned(), address, what }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The host of a URI, and the port that it says or means.
+pub fn host_and_port(uri: &Uri) -> (&str, u16) {
+    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+    (uri.host().unwrap_or_default(), port)
+}
+
+/// The address that a host is already.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 async fn look_up(host: String) -> io::Result<Vec<IpAddr>> {
@@ -220,7 +263,7 @@ mod tests {
                 let answer = answers[lookups.fetch_add(1, Ordering::SeqCst)].clone();
                 Box::pin(async move { Ok(answer) })
             };
-            Guard { allow: allow.into(), lookup: Arc::new(lookup) }
+            Guard { allow: allow.into(), typed: Arc::default(), lookup: Arc::new(lookup) }
         }
     }
 
@@ -326,6 +369,22 @@ mod tests {
         assert!(!is_allowed(&["media.lan"], "http://10.0.0.1/", inside).await);
         for text in ["", "http://h/", "h:80", "10.0.0.0/33", "a b", "*"] {
             assert!(AllowedHost::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn behind_a_proxy_only_what_is_no_name_can_be_checked() {
+        let guard = Guard::answering(&["media.lan", "10.0.0.0/8"], &[], Arc::default());
+        for inside in ["http://media.lan/", "https://10.1.2.3/"] {
+            assert!(guard.is_inside(&inside.parse().unwrap()), "{inside}");
+        }
+        for refused in ["http://169.254.169.254/", "http://localhost/", "http://x.localhost./", "http://[::1]/"] {
+            let uri = refused.parse().unwrap();
+            assert!(!guard.is_inside(&uri) && guard.check_unresolved(&uri).is_err(), "{refused}");
+        }
+        for outside in ["https://h.example/", "https://8.8.8.8/", "http://notlocalhost/"] {
+            let uri = outside.parse().unwrap();
+            assert!(!guard.is_inside(&uri) && guard.check_unresolved(&uri).is_ok(), "{outside}");
         }
     }
 

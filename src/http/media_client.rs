@@ -14,13 +14,14 @@ use hyper::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, USER_AGENT
 use hyper::{Request, StatusCode};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use url::Url;
 
-use super::connector::Connector;
+use super::connector::{Connector, Proxy};
 use super::guard::Guard;
 use super::{Collector, POOL_IDLE, RequestHeaders, check_url, error_failure, shown, status_failure};
 use super::{is_html, is_login_page, rejected};
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, MinimumRate};
 use crate::failure::{Context, Failure, FailureKind, Result};
 
 /// Largest piece of a body that is read at once: large enough that system calls cost little, small
@@ -33,6 +34,7 @@ pub struct MediaClient {
     client: Client<Connector, Empty<Bytes>>,
     user_agent: HeaderValue,
     idle_timeout: Duration,
+    minimum_rate: MinimumRate,
     max_redirects: usize,
 }
 
@@ -46,6 +48,7 @@ pub struct MediaResponse {
     pub headers: HeaderMap,
     body: Incoming,
     idle_timeout: Duration,
+    pace: Pace,
 }
 
 impl MediaClient {
@@ -54,20 +57,21 @@ impl MediaClient {
     /// # Errors
     /// `internal` when the User-Agent is not fit for a header.
     pub fn new(settings: &HttpSettings) -> Result<MediaClient> {
-        MediaClient::guarded(settings, Guard::new(&settings.network.allow))
+        MediaClient::guarded(settings, Guard::new(&settings.network))
     }
 
     fn guarded(settings: &HttpSettings, guard: Guard) -> Result<MediaClient> {
+        let proxy = settings.network.proxy.as_ref().map(Proxy::new).transpose()?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .http1_max_buf_size(READ_BYTES)
-            .build(Connector::new(guard, settings.connect_timeout));
+            .build(Connector::new(guard, settings.connect_timeout, settings.network.authorities.as_deref(), proxy));
         let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| {
             Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: http.user_agent: {error}"))
         })?;
-        let max_redirects = settings.network.max_redirects;
-        Ok(MediaClient { client, user_agent, idle_timeout: settings.idle_timeout, max_redirects })
+        let &HttpSettings { idle_timeout, minimum_rate, ref network, .. } = settings;
+        Ok(MediaClient { client, user_agent, idle_timeout, minimum_rate, max_redirects: network.max_redirects })
     }
 
     /// This client, following at most so many redirects.
@@ -128,6 +132,7 @@ impl MediaClient {
             headers: head.headers,
             body,
             idle_timeout,
+            pace: Pace::new(self.minimum_rate),
         })
     }
 }
@@ -184,9 +189,11 @@ impl MediaResponse {
     /// The next piece of the body, up to 128 KiB; `None` at its end.
     ///
     /// # Errors
-    /// `body_truncated`, `timed_out`, `connection_failed`.
+    /// `body_truncated`, `timed_out` for silence and for a body that comes too slowly,
+    /// `connection_failed`.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>> {
         loop {
+            let asked = Instant::now();
             let Ok(frame) = tokio::time::timeout(self.idle_timeout, self.body.frame()).await else {
                 return Err(timed_out(&self.asked));
             };
@@ -194,7 +201,9 @@ impl MediaResponse {
                 None => return Ok(None),
                 // Anything else is trailers, which say nothing about media.
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
+                    let data = frame.into_data().unwrap_or_default();
+                    self.pace.count(asked.elapsed(), data.len()).at(|| shown(&self.asked))?;
+                    if !data.is_empty() {
                         return Ok(Some(data));
                     }
                 }
@@ -230,6 +239,35 @@ impl MediaResponse {
         for _ in 0..4 {
             tokio::task::yield_now().await;
         }
+    }
+}
+
+/// How fast a body comes, by the time that was spent waiting for it: not by that in which it was left
+/// lying because we were busy.
+struct Pace {
+    least: MinimumRate,
+    waited: Duration,
+    received: u64,
+}
+
+impl Pace {
+    fn new(least: MinimumRate) -> Pace {
+        Pace { least, waited: Duration::ZERO, received: 0 }
+    }
+
+    fn count(&mut self, waited: Duration, bytes: usize) -> Result<()> {
+        self.waited += waited;
+        self.received += bytes as u64;
+        if self.waited < self.least.window {
+            return Ok(());
+        }
+        let rate = self.received as f64 / self.waited.as_secs_f64();
+        if rate < self.least.bytes_per_second as f64 {
+            let message = format!("{rate:.0} bytes a second came, {} must", self.least.bytes_per_second);
+            return Err(Failure::new(FailureKind::TimedOut, message));
+        }
+        *self = Pace::new(self.least);
+        Ok(())
     }
 }
 
@@ -288,6 +326,23 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::AddressRefused);
         assert!(failure.message.contains("127.0.0.2, a loopback address"), "{failure}");
         assert_eq!((lookups.load(Ordering::SeqCst), served.load(Ordering::SeqCst)), (2, 1));
+    }
+
+    #[test]
+    fn line_25_a_body_that_drips_is_given_up_and_one_that_waits_for_us_is_not() {
+        let least = MinimumRate { bytes_per_second: 100, window: Duration::from_secs(10) };
+        let mut pace = Pace::new(least);
+        for _ in 0..9 {
+            pace.count(Duration::from_secs(1), 1).unwrap();
+        }
+        assert_eq!(pace.count(Duration::from_secs(1), 1).unwrap_err().kind, FailureKind::TimedOut);
+        let mut pace = Pace::new(least);
+        for _ in 0..100 {
+            pace.count(Duration::from_millis(1), 1).unwrap();
+        }
+        let mut pace = Pace::new(least);
+        pace.count(Duration::from_secs(10), 1000).unwrap();
+        assert!(pace.count(Duration::from_secs(10), 999).is_err(), "each window counts for itself");
     }
 
     #[test]

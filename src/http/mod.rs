@@ -3,7 +3,7 @@
 mod bearer;
 mod connection;
 mod connector;
-mod cookies;
+pub(crate) mod cookies;
 mod encoding;
 mod guard;
 mod headers;
@@ -25,6 +25,7 @@ pub use bearer::Bearer;
 pub use connection::OPEN_CONNECTIONS;
 pub use cookies::{CookieJar, CookiesFor, timestamp, unix_now};
 pub use encoding::{Collector, Encoding, Gunzip};
+use guard::Guard;
 pub use guard::{AllowedHost, is_host};
 pub use headers::{RequestHeaders, headers_for};
 pub use login_page::{is_html, is_login_page, rejected};
@@ -32,7 +33,7 @@ pub use media_client::{MediaClient, MediaResponse};
 pub use rate::RateLimit;
 pub use retry::{LONGEST_PAUSE, pause};
 
-use crate::config::HttpSettings;
+use crate::config::{HttpSettings, ProxySettings};
 use crate::failure::{Failure, FailureKind, Result};
 
 /// How long a connection is kept for the next request: below the 30 s and more of common origins, so
@@ -105,7 +106,7 @@ pub enum Protocol {
 /// # Errors
 /// [`FailureKind::Internal`] when the TLS roots of the host cannot be loaded.
 pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
-    build(builder(settings, protocol))
+    build(builder(settings, protocol)?)
 }
 
 /// As [`client`], for calls that change something: each has a connection of its own, since a call that
@@ -114,10 +115,10 @@ pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
 /// # Errors
 /// As [`client`].
 pub fn call_client(settings: &HttpSettings) -> Result<Client> {
-    build(builder(settings, Protocol::Http1).pool_max_idle_per_host(0))
+    build(builder(settings, Protocol::Http1)?.pool_max_idle_per_host(0))
 }
 
-fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
+fn builder(settings: &HttpSettings, protocol: Protocol) -> Result<ClientBuilder> {
     install_crypto_provider();
     let builder = Client::builder()
         .user_agent(settings.user_agent.clone())
@@ -127,16 +128,35 @@ fn builder(settings: &HttpSettings, protocol: Protocol) -> ClientBuilder {
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(POOL_IDLE)
         .no_proxy();
-    match protocol {
+    let builder = match protocol {
         Protocol::Http1 => builder.http1_only(),
         Protocol::Any => builder,
+    };
+    let builder = match &settings.network.proxy {
+        Some(proxy) => builder.proxy(through(proxy, Guard::new(&settings.network))),
+        None => builder,
+    };
+    let Some(authorities) = &settings.network.authorities else { return Ok(builder) };
+    Ok(builder.tls_certs_merge(reqwest::Certificate::from_pem_bundle(authorities).map_err(not_built)?))
+}
+
+/// The proxy for all but our own hosts.
+fn through(proxy: &ProxySettings, guard: Guard) -> reqwest::Proxy {
+    let url = proxy.url.clone();
+    let is_inside = move |url: &Url| url.as_str().parse().is_ok_and(|uri| guard.is_inside(&uri));
+    let through = reqwest::Proxy::custom(move |asked| (!is_inside(asked)).then(|| url.clone()));
+    match proxy.authorization() {
+        Some(authorization) => through.custom_http_auth(authorization),
+        None => through,
     }
 }
 
 fn build(builder: ClientBuilder) -> Result<Client> {
-    builder
-        .build()
-        .map_err(|error| Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}")))
+    builder.build().map_err(not_built)
+}
+
+fn not_built(error: reqwest::Error) -> Failure {
+    Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: {error}"))
 }
 
 pub(crate) fn install_crypto_provider() {

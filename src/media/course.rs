@@ -13,6 +13,7 @@ use super::file::{FileFetch, FileLimits};
 use super::lecture::{StreamDownload, Target};
 use super::links::{LectureLink, Links};
 use super::names::{self, LecturePaths};
+use crate::config::FileSettings;
 use crate::disk::beside;
 use crate::failure::{Context, Failure, Result};
 use crate::hls::{JobAllowance, Renewal, StreamRequest, language_tag};
@@ -58,6 +59,7 @@ pub struct CourseDownload {
     pub streams: StreamDownload,
     /// For captions, assets and streams that are plain files.
     pub client: MediaClient,
+    pub files: FileSettings,
     /// Who is asked for new links.
     pub resolver: Arc<Resolver>,
     pub metrics: Arc<Metrics>,
@@ -139,11 +141,13 @@ impl Run<'_> {
         }
         for (caption, path) in lecture.captions.iter().zip(&paths.captions) {
             let what = || format!("the {} captions", caption.language);
-            self.file(&caption.url, &sandbox.join(path), FileLimits::CAPTION).await.at(what)?;
+            self.file(&caption.url, &sandbox.join(path), FileLimits::of_caption(&self.download.files))
+                .await
+                .at(what)?;
         }
         for (asset, path) in lecture.assets.iter().zip(&paths.assets) {
             let what = || format!("the asset {:?}", asset.name);
-            self.file(&asset.url, &sandbox.join(path), FileLimits::ASSET).await.at(what)?;
+            self.file(&asset.url, &sandbox.join(path), FileLimits::of_asset(&self.download.files)).await.at(what)?;
         }
         Ok(files)
     }
@@ -168,7 +172,7 @@ impl Run<'_> {
             }
             StreamKind::File => {
                 let path = beside(stem, &format!(".{}", extension(&stream.url)));
-                self.fetch(&stream.url, &headers, &path, FileLimits::STREAM).await?;
+                self.fetch(&stream.url, &headers, &path, FileLimits::of_lecture(&self.download.files)).await?;
                 Ok(vec![path])
             }
         }

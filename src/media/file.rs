@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::resume::{ContentRange, Meta};
+use crate::config::FileSettings;
 use crate::disk::{self, beside};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::JobAllowance;
@@ -24,7 +25,7 @@ use crate::http::{LONGEST_PAUSE, MediaClient, MediaResponse, RequestHeaders, is_
 use crate::metrics::Metrics;
 use crate::progress::Progress;
 
-mod resume;
+pub(crate) mod resume;
 #[cfg(test)]
 mod tests;
 
@@ -45,12 +46,20 @@ pub struct FileLimits {
 }
 
 impl FileLimits {
-    /// Subtitles.
-    pub const CAPTION: FileLimits = FileLimits { max_bytes: 64 << 20, attempts: 4, may_be_empty: true };
-    /// Slides, exercises, archives.
-    pub const ASSET: FileLimits = FileLimits { max_bytes: 16 << 30, attempts: 5, may_be_empty: true };
-    /// A lecture that is one file.
-    pub const STREAM: FileLimits = FileLimits { max_bytes: 64 << 30, attempts: 5, may_be_empty: false };
+    /// Of subtitles.
+    pub fn of_caption(settings: &FileSettings) -> FileLimits {
+        FileLimits { max_bytes: settings.max_caption_bytes, attempts: 4, may_be_empty: true }
+    }
+
+    /// Of slides, exercises, archives.
+    pub fn of_asset(settings: &FileSettings) -> FileLimits {
+        FileLimits { max_bytes: settings.max_asset_bytes, attempts: 5, may_be_empty: true }
+    }
+
+    /// Of a lecture that is one file.
+    pub fn of_lecture(settings: &FileSettings) -> FileLimits {
+        FileLimits { max_bytes: settings.max_lecture_bytes, attempts: 5, may_be_empty: false }
+    }
 }
 
 /// How files are fetched: what the requests of one lecture have in common.
@@ -293,7 +302,9 @@ impl Transfer<'_> {
             tokio::select! {
                 biased;
                 () = self.fetch.cancel.cancelled() => break Err(interrupted(self.url)),
-                () = self.fetch.allowance.pass(chunk.len()) => {}
+                passed = self.fetch.allowance.pass(chunk.len()) => if let Err(failure) = passed {
+                    break Err(failure);
+                },
             }
         };
         // What arrived before a failure is kept for the next attempt.

@@ -7,10 +7,10 @@
 //! * `names`: where everything goes
 
 mod course;
-mod file;
+pub(crate) mod file;
 mod lecture;
 mod links;
-mod names;
+pub(crate) mod names;
 
 pub use course::{CourseDownload, CourseFolder, CourseRequest, FinishedLecture};
 pub use lecture::{FinishedStream, StreamDownload, Target};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::child::{self, ChildError};
+use crate::child::{self, ChildError, Program};
 use crate::config::RemuxSettings;
 use crate::disk;
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -61,21 +61,24 @@ pub enum InputFormat {
 pub struct Remux {
     ffmpeg: PathBuf,
     ffprobe: PathBuf,
-    timeout: Duration,
+    bounds: Bounds,
     version: String,
+}
+
+/// What one run of a program may use.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    time: Duration,
+    memory_bytes: u64,
 }
 
 impl Remux {
     /// Looks for both programs; `None` when one of them is missing or does not run.
     pub async fn detect(settings: &RemuxSettings) -> Option<Remux> {
-        let version = version_of(&settings.ffmpeg).await?;
-        version_of(&settings.ffprobe).await?;
-        Some(Remux {
-            ffmpeg: settings.ffmpeg.clone(),
-            ffprobe: settings.ffprobe.clone(),
-            timeout: settings.timeout,
-            version,
-        })
+        let bounds = Bounds { time: settings.timeout, memory_bytes: settings.max_memory_bytes };
+        let version = version_of(&settings.ffmpeg, bounds).await?;
+        version_of(&settings.ffprobe, bounds).await?;
+        Some(Remux { ffmpeg: settings.ffmpeg.clone(), ffprobe: settings.ffprobe.clone(), bounds, version })
     }
 
     /// What ffmpeg calls itself (`5.1.9-0+deb12u1`).
@@ -111,15 +114,15 @@ impl Remux {
         }
         let mut probed = Vec::new();
         for input in inputs {
-            probed.push(probe::streams(&self.ffprobe, &input.path, Some(input.format), self.timeout, cancel).await?);
+            probed.push(probe::streams(&self.ffprobe, &input.path, Some(input.format), self.bounds, cancel).await?);
         }
         let arguments = arguments(inputs, &starts(inputs, &probed).await?, destination_part)?;
-        let output = run(&self.ffmpeg, &arguments, self.timeout, cancel).await?;
+        let output = run(&self.ffmpeg, &arguments, self.bounds, cancel).await?;
         let name = destination_part.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mismatch = |reason| failed(format!("{name}: {reason}"));
         verify::packets(&String::from_utf8_lossy(&output.stderr), inputs.len()).map_err(mismatch)?;
         verify::index_in_front(destination_part).await.at(|| &name)?;
-        let made = probe::streams(&self.ffprobe, destination_part, None, self.timeout, cancel).await?;
+        let made = probe::streams(&self.ffprobe, destination_part, None, self.bounds, cancel).await?;
         verify::streams(inputs, &wanted(&probed), &made).map_err(mismatch)
     }
 }
@@ -207,10 +210,18 @@ fn wanted(probed: &[Streams]) -> Streams {
 async fn run(
     program: &Path,
     arguments: &[OsString],
-    limit: Duration,
+    bounds: Bounds,
     cancel: &CancellationToken,
 ) -> Result<child::Output> {
-    let output = child::run(program, arguments, limit, MAX_OUTPUT_BYTES, cancel).await.map_err(|error| {
+    let run = Program {
+        path: program,
+        arguments,
+        environment: &[],
+        limit: bounds.time,
+        max_output: MAX_OUTPUT_BYTES,
+        max_memory: Some(bounds.memory_bytes),
+    };
+    let output = child::run_watched(run, cancel, |_| {}).await.map_err(|error| {
         let kind = match error {
             ChildError::Cancelled { .. } => FailureKind::Interrupted,
             _ => FailureKind::RemuxFailed,
@@ -244,8 +255,9 @@ fn failed(reason: String) -> Failure {
 }
 
 /// `ffmpeg version 5.1.9-0+deb12u1 Copyright …`: the third word. `None` when it does not run.
-async fn version_of(program: &Path) -> Option<String> {
-    let output = run(program, &["-version".into()], VERSION_LIMIT, &CancellationToken::new()).await.ok()?;
+async fn version_of(program: &Path, bounds: Bounds) -> Option<String> {
+    let bounds = Bounds { time: VERSION_LIMIT, ..bounds };
+    let output = run(program, &["-version".into()], bounds, &CancellationToken::new()).await.ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut words = text.lines().next()?.split_whitespace();
     (words.nth(1)? == "version").then(|| words.next().map(str::to_owned))?

@@ -1,12 +1,11 @@
 //! What is in a media file, according to ffprobe.
 
 use std::path::Path;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::{Arguments, InputFormat, failed, run};
+use super::{Arguments, Bounds, InputFormat, failed, run};
 use crate::failure::Result;
 
 /// ffmpeg opens what a file refers to; only files are allowed.
@@ -44,7 +43,7 @@ pub async fn streams(
     ffprobe: &Path,
     path: &Path,
     format: Option<InputFormat>,
-    limit: Duration,
+    bounds: Bounds,
     cancel: &CancellationToken,
 ) -> Result<Streams> {
     let mut arguments = Arguments::default();
@@ -52,7 +51,7 @@ pub async fn streams(
     arguments.add(format.map(format_options).unwrap_or_default());
     arguments.add(&["-show_entries", "stream=codec_type,duration:format=start_time", "-of", "json", "-i"]);
     arguments.path(path)?;
-    let output = run(ffprobe, &arguments.0, limit, cancel).await?;
+    let output = run(ffprobe, &arguments.0, bounds, cancel).await?;
     let document: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| failed(format!("ffprobe printed something that is not JSON: {error}")))?;
     let streams = |kind: &str| {

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Container;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const BOUNDS: Bounds = Bounds { time: LIMIT, memory_bytes: 4 << 30 };
 
 struct Studio {
     folder: tempfile::TempDir,
@@ -29,7 +30,7 @@ impl Studio {
         };
         let words = format!("-nostdin -v error -y {words}");
         let arguments: Vec<OsString> = words.split_whitespace().map(path).collect();
-        let output = run(Path::new("ffmpeg"), &arguments, LIMIT, &self.cancel).await.unwrap();
+        let output = run(Path::new("ffmpeg"), &arguments, BOUNDS, &self.cancel).await.unwrap();
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -54,7 +55,7 @@ impl Studio {
                 ["-v", "error", "-select_streams", kind, "-show_entries", "stream=start_time", "-of", "csv=p=0"];
             let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
             arguments.push(self.path(name).into());
-            let output = run(Path::new("ffprobe"), &arguments, LIMIT, &self.cancel).await.unwrap();
+            let output = run(Path::new("ffprobe"), &arguments, BOUNDS, &self.cancel).await.unwrap();
             String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
         };
         (start("v:0").await, start("a:0").await)
@@ -76,7 +77,13 @@ impl Studio {
 }
 
 fn settings(ffmpeg: &str, ffprobe: &str) -> RemuxSettings {
-    RemuxSettings { container: Container::Auto, ffmpeg: ffmpeg.into(), ffprobe: ffprobe.into(), timeout: LIMIT }
+    RemuxSettings {
+        container: Container::Auto,
+        ffmpeg: ffmpeg.into(),
+        ffprobe: ffprobe.into(),
+        timeout: LIMIT,
+        max_memory_bytes: 4 << 30,
+    }
 }
 
 use InputFormat::{FragmentedMp4, MpegTs, PackedAudio};
@@ -130,7 +137,7 @@ async fn sound_that_begins_later_stays_later() {
 }
 
 async fn probe_start(studio: &Studio, name: &str) -> f64 {
-    let streams = probe::streams(Path::new("ffprobe"), &studio.path(name), Some(MpegTs), LIMIT, &studio.cancel).await;
+    let streams = probe::streams(Path::new("ffprobe"), &studio.path(name), Some(MpegTs), BOUNDS, &studio.cancel).await;
     streams.unwrap().start_seconds.unwrap()
 }
 
@@ -233,7 +240,7 @@ async fn a_full_disk_is_told_from_a_bad_stream() {
     let studio = Studio::new().await;
     let words = ["-c", "echo 'av_interleaved_write_frame(): No space left on device' >&2; exit 1"];
     let arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
-    let failure = run(Path::new("sh"), &arguments, LIMIT, &studio.cancel).await.unwrap_err();
+    let failure = run(Path::new("sh"), &arguments, BOUNDS, &studio.cancel).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::DiskFull);
 }
 

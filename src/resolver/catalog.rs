@@ -8,7 +8,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::course::Course;
-use super::{MAX_DOCUMENT_BYTES, manifest, with_retries};
+use super::{manifest, with_retries};
+use crate::config::ManifestLimits;
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::{Bearer, CookieJar, MediaClient, MediaResponse, RequestHeaders, is_html, rejected, shown};
 use crate::logins::Login;
@@ -17,6 +18,7 @@ pub struct Catalog {
     pub client: MediaClient,
     pub endpoint: Url,
     pub login: Arc<Login>,
+    pub limits: ManifestLimits,
 }
 
 impl Catalog {
@@ -34,7 +36,7 @@ impl Catalog {
             let reason = format!("the catalogue: {}: the answer is not JSON: {error}", shown(&url));
             Failure::new(FailureKind::ManifestInvalid, reason)
         })?;
-        manifest::course(&document).at(|| format!("the catalogue: {}", shown(&url)))
+        manifest::course(&document, &self.limits).at(|| format!("the catalogue: {}", shown(&url)))
     }
 
     async fn ask(&self, url: &Url, cookies: &Arc<CookieJar>) -> Result<Vec<u8>> {
@@ -43,7 +45,7 @@ impl Catalog {
         let accept: HeaderMap = [(ACCEPT, HeaderValue::from_static("application/json"))].into_iter().collect();
         let response = self.client.get(url, &headers, &accept).await.map_err(unavailable)?;
         self.judge(url, &response, &headers)?;
-        response.read_body(MAX_DOCUMENT_BYTES).await.map_err(unavailable)
+        response.read_body(self.limits.max_bytes).await.map_err(unavailable)
     }
 
     fn judge(&self, url: &Url, response: &MediaResponse, headers: &RequestHeaders) -> Result<()> {

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::course::Course;
-use super::{MAX_DOCUMENT_BYTES, info_json, manifest};
+use super::{info_json, manifest};
 use crate::child;
+use crate::config::ManifestLimits;
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::shown;
 
@@ -18,16 +19,18 @@ pub struct CommandResolver {
     program: PathBuf,
     arguments: Vec<OsString>,
     timeout: Duration,
+    limits: ManifestLimits,
 }
 
 impl CommandResolver {
     /// `None` without a program.
-    pub fn new(command: &[String], timeout: Duration) -> Option<CommandResolver> {
+    pub fn new(command: &[String], timeout: Duration, limits: ManifestLimits) -> Option<CommandResolver> {
         let (program, arguments) = command.split_first()?;
         Some(CommandResolver {
             program: program.into(),
             arguments: arguments.iter().map(OsString::from).collect(),
             timeout,
+            limits,
         })
     }
 
@@ -43,7 +46,7 @@ impl CommandResolver {
         let arguments: Vec<OsString> = self.arguments.iter().cloned().chain([course_url.as_str().into()]).collect();
         // Dropping the future kills the program; nothing else cancels it.
         let cancel = CancellationToken::new();
-        let output = child::run(&self.program, &arguments, self.timeout, MAX_DOCUMENT_BYTES, &cancel)
+        let output = child::run(&self.program, &arguments, self.timeout, self.limits.max_bytes, &cancel)
             .await
             .map_err(|error| failed(error.to_string()))?;
         let program = self.program.display();
@@ -54,7 +57,10 @@ impl CommandResolver {
         let document: Value = serde_json::from_slice(&output.stdout).map_err(|error| {
             Failure::new(FailureKind::ManifestInvalid, format!("{program} printed something that is not JSON: {error}"))
         })?;
-        let course = if is_info_json(&document) { info_json::course(&document) } else { manifest::course(&document) };
+        let course = match is_info_json(&document) {
+            true => info_json::course(&document, &self.limits),
+            false => manifest::course(&document, &self.limits),
+        };
         course.at(|| format!("the output of {program}"))
     }
 }

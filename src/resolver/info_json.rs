@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use super::course::{Caption, Course, Lecture, Section, Stream, StreamKind};
 use super::json::{Node, title};
-use super::manifest::{MAX_LECTURES, not_empty};
+use super::manifest::not_empty;
+use crate::config::ManifestLimits;
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Playlists within playlists.
@@ -17,7 +18,7 @@ const MAX_DEPTH: usize = 16;
 /// # Errors
 /// [`FailureKind::ManifestInvalid`] with the JSON path, [`FailureKind::LiveUnsupported`],
 /// [`FailureKind::DrmProtected`], [`FailureKind::CourseEmpty`].
-pub fn course(document: &Value) -> Result<Course> {
+pub fn course(document: &Value, limits: &ManifestLimits) -> Result<Course> {
     let root = Node::root(document);
     root.object()?;
     let course_title = title_of(&root)?.ok_or_else(|| root.error("title: is missing"))?;
@@ -28,8 +29,12 @@ pub fn course(document: &Value) -> Result<Course> {
         sections.push(Section { title: course_title.clone(), lectures: vec![lecture(&root)?] });
     }
     let lectures: usize = sections.iter().map(|section: &Section| section.lectures.len()).sum();
-    if lectures > MAX_LECTURES {
-        return Err(root.error(format!("more than {MAX_LECTURES} entries ({lectures})")));
+    if lectures > limits.max_lectures {
+        return Err(root.error(format!("more than {} entries ({lectures})", limits.max_lectures)));
+    }
+    let files = |lecture: &Lecture| lecture.captions.len() > limits.max_files;
+    if sections.iter().flat_map(|section| &section.lectures).any(files) {
+        return Err(root.error(format!("an entry with more than {} subtitles", limits.max_files)));
     }
     not_empty(Course { title: course_title, sections })
 }
@@ -179,6 +184,10 @@ fn captions(node: &Node) -> Result<Vec<Caption>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn course(document: &Value) -> Result<Course> {
+        super::course(document, &ManifestLimits::default())
+    }
     use serde_json::json;
 
     fn hls(height: u32) -> Value {

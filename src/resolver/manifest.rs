@@ -4,10 +4,9 @@ use serde_json::Value;
 
 use super::course::{Asset, Caption, Course, Lecture, Section, Stream, StreamKind};
 use super::json::{Node, file_name, title};
+use crate::config::ManifestLimits;
 use crate::failure::{Failure, FailureKind, Result};
 
-/// Most lectures in a course.
-pub const MAX_LECTURES: usize = 10_000;
 /// Errors that are told at once.
 const ERRORS_SHOWN: usize = 5;
 
@@ -17,7 +16,7 @@ const ERRORS_SHOWN: usize = 5;
 /// # Errors
 /// [`FailureKind::ManifestInvalid`] with the JSON path of each error, [`FailureKind::CourseEmpty`]
 /// when there is nothing to download at all.
-pub fn course(document: &Value) -> Result<Course> {
+pub fn course(document: &Value, limits: &ManifestLimits) -> Result<Course> {
     let root = Node::root(document);
     root.object()?;
     let mut errors = Vec::new();
@@ -28,11 +27,11 @@ pub fn course(document: &Value) -> Result<Course> {
     let course_title = keep(course_title, &mut errors).unwrap_or_default();
     let mut sections = Vec::new();
     for node in keep(root.need("sections").and_then(|node| node.array()), &mut errors).into_iter().flatten() {
-        sections.extend(keep(section(&node, &mut errors), &mut errors));
+        sections.extend(keep(section(&node, limits, &mut errors), &mut errors));
     }
     let lectures: usize = sections.iter().map(|section: &Section| section.lectures.len()).sum();
-    if lectures > MAX_LECTURES {
-        errors.push(root.error(format!("more than {MAX_LECTURES} lectures ({lectures})")));
+    if lectures > limits.max_lectures {
+        errors.push(root.error(format!("more than {} lectures ({lectures})", limits.max_lectures)));
     }
     if errors.is_empty() { not_empty(Course { title: course_title, sections }) } else { Err(all(&errors)) }
 }
@@ -48,23 +47,26 @@ pub fn not_empty(course: Course) -> Result<Course> {
     Err(Failure::new(FailureKind::CourseEmpty, reason))
 }
 
-fn section(node: &Node, errors: &mut Vec<Failure>) -> Result<Section> {
+fn section(node: &Node, limits: &ManifestLimits, errors: &mut Vec<Failure>) -> Result<Section> {
     node.object()?;
     let title = keep(optional_title(node), errors).unwrap_or_default();
     let mut lectures = Vec::new();
     for node in node.need("lectures")?.array()? {
         // A wrong lecture is counted too: only the errors of this document come of it.
-        lectures.extend(keep(lecture(&node, errors), errors));
+        lectures.extend(keep(lecture(&node, limits, errors), errors));
     }
     Ok(Section { title, lectures })
 }
 
-fn lecture(node: &Node, errors: &mut Vec<Failure>) -> Result<Lecture> {
+fn lecture(node: &Node, limits: &ManifestLimits, errors: &mut Vec<Failure>) -> Result<Lecture> {
     node.object()?;
     let title = keep(optional_title(node), errors).unwrap_or_default();
     let stream = node.get("stream").and_then(|node| keep(stream(&node), errors));
-    let captions = node.optional_array("captions")?.filter_map(|node| keep(caption(&node), errors)).collect();
-    let assets = node.optional_array("assets")?.filter_map(|node| keep(asset(&node), errors)).collect();
+    let captions: Vec<_> = node.optional_array("captions")?.filter_map(|node| keep(caption(&node), errors)).collect();
+    let assets: Vec<_> = node.optional_array("assets")?.filter_map(|node| keep(asset(&node), errors)).collect();
+    if captions.len() + assets.len() > limits.max_files {
+        return Err(node.error(format!("more than {} captions and assets", limits.max_files)));
+    }
     Ok(Lecture { title, stream, captions, assets })
 }
 
@@ -113,6 +115,10 @@ fn all(errors: &[Failure]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn course(document: &Value) -> Result<Course> {
+        super::course(document, &ManifestLimits::default())
+    }
     use serde_json::json;
 
     fn failure(document: Value) -> Failure {
@@ -188,7 +194,7 @@ mod tests {
 
     #[test]
     fn limits_and_emptiness() {
-        let lectures: Vec<Value> = (0..=MAX_LECTURES).map(|_| json!({})).collect();
+        let lectures: Vec<Value> = (0..=10_000).map(|_| json!({})).collect();
         assert!(failure(json!({"title":"C","sections":[{"lectures":lectures}]})).message.contains("more than 10000"));
         let empty = failure(json!({"title":"C","sections":[{"lectures":[{"title":"L","assets":[]}]}]}));
         assert_eq!(empty.kind, FailureKind::CourseEmpty);

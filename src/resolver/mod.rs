@@ -11,9 +11,9 @@ mod catalog;
 mod command;
 mod course;
 mod direct;
-mod info_json;
+pub(crate) mod info_json;
 mod json;
-mod manifest;
+pub(crate) mod manifest;
 #[cfg(test)]
 mod tests;
 
@@ -33,8 +33,6 @@ use catalog::Catalog;
 use command::CommandResolver;
 use direct::Direct;
 
-/// Largest manifest or info JSON, in bytes.
-const MAX_DOCUMENT_BYTES: usize = 16 << 20;
 /// Attempts at one request, within the resolver's time limit.
 const REQUEST_ATTEMPTS: u32 = 3;
 
@@ -55,12 +53,13 @@ impl Resolver {
     pub fn new(settings: &ResolverSettings, http: &HttpSettings, login: Arc<Login>) -> Result<Resolver> {
         let client = MediaClient::new(http)?;
         let catalog = settings.catalog_endpoint.clone();
-        let catalog = catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login });
+        let catalog =
+            catalog.map(|endpoint| Catalog { client: client.clone(), endpoint, login, limits: settings.limits });
         Ok(Resolver {
             kind: settings.kind,
             direct: Direct { client },
             catalog,
-            command: CommandResolver::new(&settings.command, settings.timeout),
+            command: CommandResolver::new(&settings.command, settings.timeout, settings.limits),
             timeout: settings.timeout,
         })
     }

@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use secrecy::SecretString;
 
 use super::*;
-use crate::config::BearerSettings;
+use crate::config::{BearerSettings, ManifestLimits};
 
 const MANIFEST: &str =
     r#"{"title":"C","sections":[{"title":"S","lectures":[{"title":"L","assets":[{"url":"http://h/a"}]}]}]}"#;
@@ -54,6 +54,7 @@ fn settings(kind: ResolverKind) -> ResolverSettings {
         cookies_file: None,
         command: Vec::new(),
         timeout: Duration::from_secs(20),
+        limits: ManifestLimits::default(),
     }
 }
 
@@ -111,7 +112,7 @@ async fn each_answer_of_the_catalogue_has_its_kind() {
         (|_| "{\"title\":\"C\",\"sections\":[]}".into_response(), FailureKind::CourseEmpty, 1),
         (|_| StatusCode::BAD_REQUEST.into_response(), FailureKind::HttpRejected, 1),
         (|_| StatusCode::BAD_GATEWAY.into_response(), FailureKind::CatalogUnavailable, 3),
-        (|_| vec![b' '; MAX_DOCUMENT_BYTES + 1].into_response(), FailureKind::BodyTooLarge, 1),
+        (|_| vec![b' '; ManifestLimits::default().max_bytes + 1].into_response(), FailureKind::BodyTooLarge, 1),
     ];
     for (handler, kind, requests) in cases {
         let (result, count) = ask_catalog(handler).await;

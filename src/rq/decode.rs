@@ -141,7 +141,7 @@ impl RqJob {
 }
 
 /// What `data` asks for; `Err` says why it cannot be told.
-fn task(data: &[u8]) -> Result<JobSpec, String> {
+pub(crate) fn task(data: &[u8]) -> Result<JobSpec, String> {
     let call = unpack(data)?;
     let graph = match call.first() {
         Some(b'[') => Graph::from_json(serde_json::from_slice(&call).map_err(|error| format!("not JSON: {error}"))?),

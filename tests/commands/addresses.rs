@@ -1,6 +1,9 @@
 //! What a stranger names must be on the public internet; what the operator names may be anywhere.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 use crate::run::{Workspace, run};
 use crate::support::catalog::CATALOG;
@@ -180,4 +183,62 @@ fn what_is_allowed_must_be_hosts_addresses_or_networks() {
     let ended = run(&mut fetch(&space, "http://127.0.0.1:9/x.m3u8", "x.ts", &["--set", "network.allow=http://h/"]));
     assert_eq!(ended.status.code(), Some(78), "{ended:?}");
     assert!(ended.stderr.contains("network.allow"), "{ended:?}");
+}
+
+/// An HTTP proxy that connects to `target` whatever it is asked for. Returns its address and what it was
+/// asked: the first line and the Proxy-Authorization of each connection.
+fn proxy_to(target: String) -> (String, Arc<Mutex<Vec<[String; 2]>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked: Arc<Mutex<Vec<[String; 2]>>> = Arc::default();
+    let seen = asked.clone();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let mut lines = BufReader::new(client.try_clone().unwrap()).lines().map_while(Result::ok);
+            let first = lines.next().unwrap_or_default();
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let authorization = head.iter().find(|line| line.to_ascii_lowercase().starts_with("proxy-authorization"));
+            seen.lock().unwrap().push([first, authorization.cloned().unwrap_or_default()]);
+            let server = TcpStream::connect(&target).unwrap();
+            (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+            std::thread::spawn(move || std::io::copy(&mut &server, &mut &client));
+        }
+    });
+    (address, asked)
+}
+
+#[test]
+fn through_a_proxy_the_names_are_its_business_and_addresses_are_ours() {
+    let (origin, inside) = (Origin::start(), Origin::start());
+    let space = Workspace::new();
+    let stream = Publish::of(&media::synthetic(2, 1000)).at(&origin, "/x");
+    let (proxy, asked) = proxy_to(origin.url("").trim_start_matches("http://").to_owned());
+    let credentials = space.write("credentials", "user:pass-SECRET\n");
+    std::fs::set_permissions(&credentials, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (proxy, credentials) =
+        (format!("network.proxy=http://{proxy}"), format!("network.proxy_credentials_file={}", credentials.display()));
+    let settings = ["--set", &proxy, "--set", &credentials];
+
+    // Nobody here knows this name; what was typed is not asked directly for that.
+    let url = format!("http://media.invalid{}", stream.playlist_path);
+    run(&mut fetch(&space, &url, "out.ts", &settings)).succeeded("through the proxy");
+    assert!(space.read("out.ts") == stream.truth);
+    for [request, authorization] in asked.lock().unwrap().drain(..) {
+        assert_eq!(request, "CONNECT media.invalid:80 HTTP/1.1");
+        assert!(authorization.ends_with("Basic dXNlcjpwYXNzLVNFQ1JFVA=="), "{authorization}");
+    }
+
+    let evil = format!("#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n{}\n#EXT-X-ENDLIST\n", inside.url("/x"));
+    origin.put("/evil.m3u8", evil);
+    let ended = run(&mut fetch(&space, "http://media.invalid/evil.m3u8", "evil.ts", &settings));
+    ended.failed("an address", "address_refused", &[&inside.url("/x")]);
+    assert_eq!(inside.connections(), 0);
+
+    // Our own hosts are asked directly.
+    asked.lock().unwrap().clear();
+    let allowed = [&settings[..], &["--set", "network.allow=127.0.0.1"]].concat();
+    run(&mut fetch(&space, &stream.url, "direct.ts", &allowed)).succeeded("direct");
+    assert_eq!(asked.lock().unwrap().len(), 0);
 }

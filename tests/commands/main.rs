@@ -18,6 +18,8 @@ mod headers;
 mod inspect;
 mod inspection;
 mod limits;
+mod lines;
+mod one_over;
 mod playlists;
 mod ranges;
 mod redirects;

@@ -51,7 +51,7 @@ impl Workspace {
     /// `hauld fetch URL -o <here>/<output>` and more arguments. All that is on this host may be asked.
     pub fn fetch(&self, url: &str, output: &str, arguments: &[&str]) -> Command {
         let mut command = hauld();
-        command.env("HAULD_NETWORK_ALLOW", "127.0.0.1");
+        command.env("HAULD_NETWORK_ALLOW", "127.0.0.1 localhost");
         command.args(["fetch", url, "-o"]).arg(self.path(output)).args(arguments);
         command
     }

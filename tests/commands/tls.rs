@@ -19,11 +19,22 @@ fn make_certificates(directory: &Path) {
     openssl("x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile names -out site.crt");
 }
 
-/// Serves the files of `directory` over TLS. Returns the port.
-async fn serve(directory: &Path) -> (Process, u16) {
+/// Serves the files of `directory` over TLS, with more options of `openssl s_server`. Returns the port.
+async fn serve(directory: &Path, certificate: &str, options: &[&str]) -> (Process, u16) {
     let port = port::free();
     let mut command = Command::new("openssl");
-    command.args(["s_server", "-quiet", "-WWW", "-cert", "site.crt", "-key", "site.key", "-accept", &port.to_string()]);
+    command.args([
+        "s_server",
+        "-quiet",
+        "-WWW",
+        "-cert",
+        certificate,
+        "-key",
+        "site.key",
+        "-accept",
+        &port.to_string(),
+    ]);
+    command.args(options);
     command.current_dir(directory);
     let process = Process::start("openssl s_server", command, &directory.join("server.log"));
     let open = || std::net::TcpStream::connect(("127.0.0.1", port)).ok();
@@ -40,7 +51,7 @@ async fn only_a_certificate_that_somebody_vouches_for_is_accepted() {
     std::fs::write(site.path().join("b.ts"), &stream.segments[1]).unwrap();
     let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n#EXTINF:1,\nb.ts\n#EXT-X-ENDLIST\n";
     std::fs::write(site.path().join("list.m3u8"), playlist).unwrap();
-    let (_server, port) = serve(site.path()).await;
+    let (_server, port) = serve(site.path(), "site.crt", &[]).await;
     let space = Workspace::new();
 
     let url = format!("https://localhost:{port}/list.m3u8");
@@ -53,9 +64,40 @@ async fn only_a_certificate_that_somebody_vouches_for_is_accepted() {
         command.env("SSL_CERT_FILE", site.path().join("ca.crt"));
         command
     };
+    let by_setting = || {
+        let mut command = space.fetch(&url, "setting.ts", &["--set"]);
+        command.arg(format!("network.ca_file={}", site.path().join("ca.crt").display()));
+        command
+    };
+    run(&mut by_setting()).succeeded("vouched for by configuration");
+    std::fs::remove_file(space.path("setting.ts")).unwrap();
     let other_name = format!("https://127.0.0.1:{port}/list.m3u8");
     run(&mut vouched(&other_name)).failed("another name", "tls_failed", &[&other_name]);
     run(&mut vouched(&url)).succeeded("vouched for");
     assert!(space.read("out.ts") == stream.truth());
     assert_eq!(space.files(), ["out.ts"]);
+}
+
+#[tokio::test]
+async fn line_35_what_is_broken_is_refused_and_there_is_no_way_down() {
+    let site = tempfile::tempdir().unwrap();
+    make_certificates(site.path());
+    let expired =
+        "x509 -req -in site.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days -1 -extfile names -out expired.crt";
+    openssl(site.path(), expired);
+    openssl(site.path(), &format!("req -x509 {NEW_KEY} -keyout self.key -out self.crt -days 2 -subj /CN=localhost"));
+    let space = Workspace::new();
+    let authority = format!("network.ca_file={}", site.path().join("ca.crt").display());
+    let cases: [(&str, &str, &[&str]); 4] = [
+        ("expired", "expired.crt", &[]),
+        ("self-signed", "self.crt", &["-key", "self.key"]),
+        ("TLS 1.1", "site.crt", &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]),
+        ("an old cipher", "site.crt", &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"]),
+    ];
+    for (name, certificate, options) in cases {
+        let (_server, port) = serve(site.path(), certificate, options).await;
+        let url = format!("https://localhost:{port}/list.m3u8");
+        run(&mut space.fetch(&url, "out.ts", &["--set", &authority])).failed(name, "tls_failed", &[&url]);
+    }
+    assert_eq!(space.files(), Vec::<String>::new());
 }

@@ -171,6 +171,7 @@ fn http_client() -> Result<reqwest::Client> {
     let settings = crate::config::HttpSettings {
         connect_timeout: READY_LIMIT,
         idle_timeout: READY_LIMIT,
+        minimum_rate: Default::default(),
         user_agent: "hauld-demo".into(),
         network: Default::default(),
     };

@@ -94,6 +94,8 @@ impl Rclone {
             // The attempt has a limit, and a standstill is seen below.
             limit: Duration::MAX,
             max_output: MAX_OUTPUT_BYTES,
+            // The Go runtime reserves far more than it uses.
+            max_memory: None,
         };
         let mut said = Said::default();
         let moved = Mutex::new(Instant::now());

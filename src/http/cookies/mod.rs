@@ -5,8 +5,8 @@
 //! * `set_cookie`: what a server may set
 
 mod cookie;
-mod netscape;
-mod set_cookie;
+pub(crate) mod netscape;
+pub(crate) mod set_cookie;
 #[cfg(test)]
 mod tests;
 

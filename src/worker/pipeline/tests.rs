@@ -39,7 +39,13 @@ impl World {
             crate::media::StreamDownload { engine: Arc::new(engine), remux: None, container: config.remux.container };
         let resolver = Arc::new(Resolver::new(&config.resolver, &config.http, Arc::default()).unwrap());
         let client = crate::http::MediaClient::new(&config.http).unwrap();
-        let courses = CourseDownload { streams, client, resolver: resolver.clone(), metrics: metrics.clone() };
+        let courses = CourseDownload {
+            streams,
+            client,
+            files: config.files,
+            resolver: resolver.clone(),
+            metrics: metrics.clone(),
+        };
         let store = Arc::new(RedisStore::new(redis.connection()));
         let pipeline = Pipeline {
             store_patience: Duration::from_secs(60),
