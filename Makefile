@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
-# How long `make fuzz` goes on.
+# How long `make fuzz` goes on with each reader.
 FUZZ_SECONDS ?= 60
 
 # How many instances `make chaos` kills.
@@ -21,7 +21,7 @@ BENCH ?= playlist decrypt engine queue hook
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
-	@echo 'make fuzz    mutated playlists into the parser for FUZZ_SECONDS=$(FUZZ_SECONDS); FUZZ_SEED= repeats a run'
+	@echo 'make fuzz    mutated texts into each reader of what strangers write, FUZZ_SECONDS=$(FUZZ_SECONDS) for each; FUZZ_SEED= repeats a run'
 	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
@@ -61,7 +61,7 @@ test: deps
 
 # The dev profile, where an overflow is a panic.
 fuzz:
-	@echo '==> build and mutate for $(FUZZ_SECONDS) s'
+	@echo '==> build and mutate for $(FUZZ_SECONDS) s each'
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test fuzz -- --nocapture
 
 # A short run is part of `make test`.

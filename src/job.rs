@@ -144,9 +144,9 @@ impl JobSpec {
     }
 }
 
-/// A JSON value, short enough for an error.
+/// A JSON value, short enough for an error. JSON leaves some control characters as they are.
 fn brief(value: &Value) -> String {
-    let text = value.to_string();
+    let text = value.to_string().replace(char::is_control, "");
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -220,6 +220,12 @@ mod tests {
     fn accepts_digits_and_unknown_fields() {
         let spec = parse(r#"{"taskId":"7","email":"a@b","courseUrl":"http://h/c","x":{"y":[1]}}"#).unwrap();
         assert_eq!(spec.task_id.get(), 7);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_control_characters() {
+        let failure = parse("{\"taskId\":\"9\u{7f}2\u{9b}31m\"}").unwrap_err();
+        assert_eq!(failure.message, "taskId is not a positive integer: \"9231m\"");
     }
 
     #[test]

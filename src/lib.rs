@@ -44,6 +44,8 @@ pub mod delivery;
 pub mod disk;
 pub mod enroll;
 pub mod failure;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod gate;
 pub mod hls;
 pub mod hook;

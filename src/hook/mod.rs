@@ -160,5 +160,10 @@ async fn openapi() -> impl IntoResponse {
     ([("content-type", "application/json")], include_str!("openapi.json"))
 }
 
+/// Whether a body is an order or an enrollment for one of these hosts.
+pub(crate) fn is_understood(body: &serde_json::Value, hosts: &[String]) -> bool {
+    request::order(body, 10, hosts).is_ok() | request::enrollment(body, 10, hosts).is_ok()
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
-//! Mutated playlists into the parser, with nothing but a stable toolchain: `make fuzz` runs it for
-//! `FUZZ_SECONDS`, the tests for some thousand executions. `FUZZ_SEED` repeats a run.
+//! Mutated texts into everything that reads what strangers write, with nothing but a stable toolchain:
+//! `make fuzz` runs each target for `FUZZ_SECONDS`, the tests for some thousand executions. `FUZZ_SEED`
+//! repeats a run.
 
 mod memory;
 mod mutation;
@@ -8,6 +9,7 @@ mod rules;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hauld::fuzzing::TARGETS;
 use hauld::hls::playlist::{self, Limits};
 
 #[global_allocator]
@@ -20,36 +22,82 @@ const EXECUTIONS: u64 = 5_000;
 const HEAP_PER_BYTE: usize = 200;
 const HEAP_ALWAYS: usize = 256 * 1024;
 
+/// How far a run goes, and from where.
+struct Run {
+    target: &'static str,
+    seconds: Option<Duration>,
+    rng: fastrand::Rng,
+    begin: Instant,
+    executions: u64,
+    /// Executions whose text was what the target reads.
+    hits: u64,
+}
+
+impl Run {
+    fn of(target: &'static str) -> Run {
+        let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
+        let seconds = setting("FUZZ_SECONDS").map(Duration::from_secs);
+        // Another one for each long run, the same for all tests.
+        let seed = setting("FUZZ_SEED").unwrap_or_else(|| if seconds.is_some() { fastrand::u64(..) } else { 1 });
+        println!("{target}: FUZZ_SEED={seed}");
+        let rng = fastrand::Rng::with_seed(seed);
+        Run { target, seconds, rng, begin: Instant::now(), executions: 0, hits: 0 }
+    }
+
+    fn goes_on(&self) -> bool {
+        match self.seconds {
+            None => self.executions < EXECUTIONS,
+            // The clock is looked at seldom: some targets take a microsecond.
+            Some(seconds) => !self.executions.is_multiple_of(256) || self.begin.elapsed() < seconds,
+        }
+    }
+
+    fn count(&mut self, is_hit: bool) {
+        self.executions += 1;
+        self.hits += u64::from(is_hit);
+    }
+
+    /// Says how many there were; too few hits mean that only the door was knocked at.
+    fn end(self) {
+        let (seconds, executions, hits) = (self.begin.elapsed().as_secs_f64(), self.executions, self.hits);
+        let rate = executions as f64 / seconds;
+        println!("{}: {executions} executions in {seconds:.0} s, {rate:.0}/s, {hits} of them accepted", self.target);
+        assert!(hits > executions / 50, "{}: only {hits} of {executions} were accepted", self.target);
+    }
+}
+
 #[test]
 fn mutated_playlists_break_no_rule() {
-    let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-    let seconds = setting("FUZZ_SECONDS").map(Duration::from_secs);
-    // Another one for each long run, the same for all tests.
-    let seed = setting("FUZZ_SEED").unwrap_or_else(|| if seconds.is_some() { fastrand::u64(..) } else { 1 });
-    println!("FUZZ_SEED={seed}");
-    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut run = Run::of("playlist");
     let seeds = seeds();
-    let begin = Instant::now();
-    let (mut executions, mut playlists) = (0u64, 0u64);
-    while seconds.map_or(executions < EXECUTIONS, |seconds| begin.elapsed() < seconds) {
-        let text = mutation::mutated(&seeds, &mut rng);
+    while run.goes_on() {
+        let text = mutation::mutated(&seeds, &mut run.rng);
         // Shown only when the check does not come back from it.
         let shown = Shown(&text);
         let (is_playlist, heap) = memory::peak_of(|| rules::check(&text));
         assert!(heap <= HEAP_ALWAYS + HEAP_PER_BYTE * text.len(), "{heap} bytes for {} of text", text.len());
-        if executions.is_multiple_of(1000) {
+        if run.executions.is_multiple_of(1000) {
             check_time(&text);
         }
         std::mem::forget(shown);
-        executions += 1;
-        playlists += u64::from(is_playlist);
+        run.count(is_playlist);
     }
-    let seconds = begin.elapsed().as_secs_f64();
-    println!(
-        "{executions} executions in {seconds:.0} s, {:.0}/s, {playlists} of them playlists",
-        executions as f64 / seconds
-    );
-    assert!(playlists > executions / 10, "the mutations leave only {playlists} playlists of {executions}");
+    run.end();
+}
+
+#[test]
+fn what_else_strangers_write_breaks_no_rule() {
+    for target in TARGETS {
+        let mut run = Run::of(target.name);
+        while run.goes_on() {
+            let text = mutation::mixed(target.seeds, &mut run.rng);
+            let shown = Shown(&text);
+            let is_hit = (target.check)(&text);
+            std::mem::forget(shown);
+            run.count(is_hit);
+        }
+        run.end();
+    }
 }
 
 /// A long text of the same lines is read in a time that only a loop over all that came before could

@@ -90,6 +90,68 @@ const WORDS: &[&str] = &[
     "METHOD=",
 ];
 
+/// Pieces of JSON, names, headers and pickles.
+const PIECES: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "\\u0000",
+    "\\ud800",
+    "\\u202e",
+    "\u{202e}",
+    "\u{200d}",
+    "../",
+    "/",
+    "..",
+    "CON",
+    "NUL.",
+    "com1",
+    "~",
+    "-",
+    " ",
+    ".",
+    "\u{301}",
+    "\u{fb01}",
+    "\u{130}",
+    ";",
+    "=",
+    "bytes ",
+    "*/",
+    "://",
+    "[::1]",
+    "@",
+    "%00",
+    "%2f",
+    "\t",
+    "\r\n",
+    "TRUE",
+    "Domain=",
+    "Max-Age=",
+    "Expires=",
+    "(",
+    ")",
+    "t",
+    "h\u{0}",
+    "K\u{1}",
+    "N",
+    "\u{7f}",
+    "title",
+    "url",
+    "entries",
+    "sections",
+    "lectures",
+    "assets",
+    "name",
+    "taskId",
+    "courseUrl",
+    "email",
+];
+
 const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -156,6 +218,39 @@ fn change(text: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Rng) {
             }
         }
     }
+}
+
+/// The next bytes for any other reader: a seed of which pieces are changed, doubled and mixed with others.
+pub fn mixed(seeds: &[&[u8]], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = rng.choice(seeds).map(|seed| seed.to_vec()).unwrap_or_default();
+    for _ in 0..rng.usize(0..8) {
+        let from = rng.usize(0..=bytes.len());
+        let to = rng.usize(from..=bytes.len().min(from + 16));
+        match rng.u8(0..8) {
+            0 => drop(bytes.drain(from..to)),
+            1 => {
+                let piece = bytes[from..to].repeat(rng.usize(1..9));
+                bytes.splice(from..from, piece);
+            }
+            2 => {
+                let other = rng.choice(seeds).copied().unwrap_or_default();
+                let start = rng.usize(0..=other.len());
+                let end = rng.usize(start..=other.len().min(start + 64));
+                bytes.splice(from..to, other[start..end].iter().copied());
+            }
+            3 => drop(bytes.splice(from..to, rng.choice(PIECES).map(|piece| piece.bytes()).into_iter().flatten())),
+            4 => drop(bytes.splice(from..to, rng.choice(NUMBERS).map(|piece| piece.bytes()).into_iter().flatten())),
+            5 => drop(bytes.splice(from..to, rng.choice(WORDS).map(|piece| piece.bytes()).into_iter().flatten())),
+            6 => bytes.insert(from, rng.u8(..)),
+            _ => {
+                if let Some(byte) = bytes.get_mut(from) {
+                    *byte ^= 1 << rng.u8(0..8);
+                }
+            }
+        }
+    }
+    bytes.truncate(16 * 1024);
+    bytes
 }
 
 /// Where a line begins and ends, without its end.
