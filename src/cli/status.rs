@@ -165,7 +165,7 @@ impl Text {
         self.line(format_args!(
             "{:<12} {:>4} {:>10} {:>8} {:>8}  {}",
             or_dash(task.task_id.map(|id| id.to_string())),
-            task.percent.map_or_else(|| task.status.chars().take(4).collect(), |percent| format!("{percent:.0}")),
+            or_dash(task.percent.map(|percent| format!("{percent:.0}"))),
             or_dash(task.speed.map(|speed| format!("{:.1} MB/s", speed as f64 / 1e6))),
             or_dash(task.remaining_seconds.map(|left| age_text(left as i64))),
             or_dash(lecture),

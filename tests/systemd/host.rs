@@ -80,9 +80,9 @@ impl Host {
         self.said(&["sh", "-ec", script])
     }
 
-    /// Starts a command on the host.
+    /// Starts a command on the host; nobody reads its log.
     pub fn start_command(&self, arguments: &[&str]) -> Child {
-        self.command(arguments).stdin(Stdio::null()).spawn().unwrap()
+        self.command(arguments).stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Writes a file of root, with this mode.
