@@ -44,6 +44,7 @@ build: export HAULD_COMMIT ?= $(shell git describe --always --dirty 2>/dev/null)
 build:
 	@echo '==> release build'
 	$(CARGO) build --release --locked
+	@.ci/check-release $(TARGET_DIR)/release/hauld
 	@echo 'built $(TARGET_DIR)/release/hauld'
 
 deb: $(if $(HAULD_BINARY),,build)

@@ -8,9 +8,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex};
 
-use aes::Aes128;
-use cbc::cipher::block_padding::Pkcs7;
-use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
+use hauld::hls::Decryptor;
 use url::Url;
 
 /// A kept connection.
@@ -71,18 +69,20 @@ pub fn run(url: &str, output: &str, connections: usize) -> File {
     let turn = (Mutex::new(0), Condvar::new());
     let file = File::create(output).expect("the output");
     let work = |mut connection: Connection| {
-        let mut body = Vec::new();
+        let (mut body, mut clear) = (Vec::new(), Vec::new());
         loop {
             let index = next.fetch_add(1, Relaxed);
             let Some(path) = segments.get(index) else { break };
             let length = connection.get(path, &mut body);
             let iv = (index as u128).to_be_bytes();
-            let decryptor = cbc::Decryptor::<Aes128>::new(&key.into(), &iv.into());
-            let clear = decryptor.decrypt_padded::<Pkcs7>(&mut body[..length]).expect("padding");
+            clear.resize(length, 0);
+            Decryptor::new(&key, &iv).decrypt(&body[..length], &mut clear);
+            let padding = usize::from(*clear.last().expect("a block"));
+            clear.truncate(length - padding);
             let mine = turn.1.wait_while(turn.0.lock().expect("a lock"), |turn| *turn != index).expect("a lock");
             // Nobody else wants it before the turn is over.
             drop(mine);
-            (&file).write_all(clear).expect("writing");
+            (&file).write_all(&clear).expect("writing");
             *turn.0.lock().expect("a lock") += 1;
             turn.1.notify_all();
         }

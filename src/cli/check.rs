@@ -13,7 +13,7 @@ use crate::config::{Config, Container, DeliverySettings, ResolverKind, StoreKind
 use crate::delivery::Delivery;
 use crate::disk;
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{self, Protocol, shown};
+use crate::http::{self, shown};
 use crate::redis_client::{self, Commands};
 use crate::remux::Remux;
 use crate::store::{self, Findings};
@@ -119,7 +119,7 @@ pub async fn run(config: &Config, file: Option<&Path>) -> Report {
     report.add_result("delivery", check_delivery(&config.delivery).await);
     check_secrets(config, &mut report);
     logins::check(config, &mut report);
-    match http::client(&config.http, Protocol::Any) {
+    match http::client(&config.http) {
         Ok(client) => {
             check_services(config, &client, &mut report).await;
             reload::check(config, file, &client, &mut report).await;

@@ -1,41 +1,7 @@
 //! AES-128-CBC with PKCS#7 padding, as bytes arrive (RFC 8216 §5.2).
 
-use aes::Aes128;
-use cbc::cipher::array::Array;
-use cbc::cipher::consts::U16;
-use cbc::cipher::{BlockModeDecrypt, KeyIvInit};
-
 use crate::failure::{Failure, FailureKind, Result};
-
-/// AES block length in bytes.
-pub const AES_BLOCK: usize = 16;
-
-/// How much is moved and decrypted at a time: it stays in the nearest caches between the two.
-const STEP_BYTES: usize = 32 * 1024;
-
-/// State of one unit's decryption.
-pub struct Decryptor(cbc::Decryptor<Aes128>);
-
-impl Decryptor {
-    /// Key set-up costs less than a tenth of a microsecond.
-    pub fn new(key: &[u8; 16], iv: &[u8; 16]) -> Self {
-        Decryptor(cbc::Decryptor::new(&(*key).into(), &(*iv).into()))
-    }
-
-    /// Decrypts whole cipher blocks from `ciphertext` to `clear`, which has the same length. Always in
-    /// one call for many blocks: one call per block is twenty times slower.
-    ///
-    /// Moved first and then decrypted in place: where `clear` is not in the cache, and the next
-    /// block of the file never is, a plain copy writes whole lines without reading them before, and
-    /// the cipher's own stores do not. From one place to the other it took twice as long.
-    pub fn decrypt(&mut self, ciphertext: &[u8], clear: &mut [u8]) {
-        let steps = ciphertext.chunks(STEP_BYTES).zip(clear.chunks_mut(STEP_BYTES));
-        for (from, to) in steps {
-            to.copy_from_slice(from);
-            self.0.decrypt_blocks(Array::<u8, U16>::slice_as_chunks_mut(to).0);
-        }
-    }
-}
+pub use hauld_cipher::{AES_BLOCK, Decryptor};
 
 /// Length of the padding at the end of the last clear block (PKCS#7: 1 to 16 bytes, each holding
 /// the length).

@@ -89,24 +89,14 @@ pub fn shown(url: &Url) -> String {
     format!("{}://{host}{port}{}{query}", url.scheme(), utf8_percent_encode(url.path(), SET))
 }
 
-/// Which protocol version a client speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// One TCP connection for each request in flight: HTTP/2 would put all segments through one
-    /// flow-controlled connection.
-    Http1,
-    /// Whatever the server offers.
-    Any,
-}
-
 /// Builds a client for what the configuration names: a redirect is an answer like any other (what a
 /// stranger names is asked by [`MediaClient`]), silence is bounded, no proxy comes from the
-/// environment, bodies are as they are on the wire.
+/// environment, bodies are as they are on the wire. HTTP/1.1 only: one connection for each request in flight.
 ///
 /// # Errors
 /// [`FailureKind::Internal`] when the TLS roots of the host cannot be loaded.
-pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
-    build(builder(settings, protocol)?)
+pub fn client(settings: &HttpSettings) -> Result<Client> {
+    build(builder(settings)?)
 }
 
 /// As [`client`], for calls that change something: each has a connection of its own, since a call that
@@ -115,10 +105,10 @@ pub fn client(settings: &HttpSettings, protocol: Protocol) -> Result<Client> {
 /// # Errors
 /// As [`client`].
 pub fn call_client(settings: &HttpSettings) -> Result<Client> {
-    build(builder(settings, Protocol::Http1)?.pool_max_idle_per_host(0))
+    build(builder(settings)?.pool_max_idle_per_host(0))
 }
 
-fn builder(settings: &HttpSettings, protocol: Protocol) -> Result<ClientBuilder> {
+fn builder(settings: &HttpSettings) -> Result<ClientBuilder> {
     install_crypto_provider();
     let builder = Client::builder()
         .user_agent(settings.user_agent.clone())
@@ -127,11 +117,8 @@ fn builder(settings: &HttpSettings, protocol: Protocol) -> Result<ClientBuilder>
         .tcp_nodelay(true)
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(POOL_IDLE)
-        .no_proxy();
-    let builder = match protocol {
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Any => builder,
-    };
+        .no_proxy()
+        .http1_only();
     let builder = match &settings.network.proxy {
         Some(proxy) => builder.proxy(through(proxy, Guard::new(&settings.network))),
         None => builder,

@@ -24,7 +24,7 @@ use tracing_subscriber::layer::Layer;
 use super::TARGET;
 use crate::config::Config;
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{self, Protocol as HttpProtocol, shown};
+use crate::http::{self, shown};
 use crate::logging::BoxedLayer;
 
 /// Limit of one call to the collector.
@@ -47,7 +47,7 @@ impl Traces {
         let failed = |error: &dyn std::fmt::Display| Failure::new(FailureKind::Internal, format!("traces: {error}"));
         let address = format!("{}/v1/traces", endpoint.as_str().trim_end_matches('/'));
         let client = Collector {
-            client: http::client(&config.http, HttpProtocol::Http1)?,
+            client: http::client(&config.http)?,
             runtime: Handle::current(),
             shown: shown(endpoint),
             is_away: AtomicBool::new(false),

@@ -55,7 +55,7 @@ pub use remotes::Remotes;
 pub fn http_client() -> reqwest::Client {
     let config =
         hauld::config::Config::load(None, Default::default(), Default::default()).expect("the defaults are valid");
-    hauld::http::client(&config.http, hauld::http::Protocol::Http1).expect("an HTTP client")
+    hauld::http::client(&config.http).expect("an HTTP client")
 }
 
 /// The Python environment of this name, which `make deps` or `make bench-deps` has made beside what is built.

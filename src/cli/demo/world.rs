@@ -175,5 +175,5 @@ fn http_client() -> Result<reqwest::Client> {
         user_agent: "hauld-demo".into(),
         network: Default::default(),
     };
-    crate::http::client(&settings, crate::http::Protocol::Any)
+    crate::http::client(&settings)
 }
