@@ -78,17 +78,21 @@ fn is_parent(text: &str) -> bool {
     is_known && is_id(trace, 32) && is_id(parent, 16) && is_hex(flags, 2) && text.len() <= 128
 }
 
-/// A span for traces alone.
+/// A span for traces alone; none when they are not built in.
 macro_rules! span {
-    ($name:literal $(, $($fields:tt)*)?) => {
-        tracing::info_span!(
+    ($name:literal $(, $($fields:tt)*)?) => {{
+        #[cfg(feature = "otlp")]
+        let span = tracing::info_span!(
             target: $crate::traces::TARGET,
             $name,
             "otel.status_code" = tracing::field::Empty,
             "error.type" = tracing::field::Empty
             $(, $($fields)*)?
-        )
-    };
+        );
+        #[cfg(not(feature = "otlp"))]
+        let span = tracing::Span::none();
+        span
+    }};
 }
 pub(crate) use span;
 

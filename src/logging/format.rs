@@ -9,6 +9,8 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, JsonFields, Wri
 use tracing_subscriber::fmt::{FmtContext, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::traces;
+
 /// One JSON object: `timestamp`, `level`, `target`, `message`, `spans` (names, outermost first), then
 /// the fields of the spans, outermost first, then the event's own. An inner field hides an outer one
 /// of the same name, so `task_id` is always `.task_id`, however deep the event is.
@@ -38,6 +40,9 @@ where
         let mut names = Vec::new();
         let mut inherited = Map::new();
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if span.metadata().target() == traces::TARGET {
+                continue;
+            }
             names.push(Value::from(span.name()));
             let extensions = span.extensions();
             if let Some(formatted) = extensions.get::<FormattedFields<JsonFields>>()

@@ -155,3 +155,17 @@ fn panics_with_the_log_installed() {
     init(&LogSettings { level: "info".into(), format: LogFormat::Json }, None).unwrap();
     within_a_job(|| panic!("the sky\n{}", "fell"));
 }
+
+#[test]
+fn a_span_for_traces_is_not_seen_and_hides_no_job() {
+    let lines = lines(Style::Json, || {
+        let lecture = info_span!("job", task_id = 43).in_scope(|| {
+            let _lecture = traces::span!("lecture", title = "Loops").entered();
+            tracing::Span::current()
+        });
+        // As in a task that is spawned for it.
+        lecture.in_scope(|| info!("a piece"));
+    });
+    let line: Value = serde_json::from_str(&lines[0]).unwrap();
+    assert_eq!((&line["task_id"], &line["spans"], &line["title"]), (&43.into(), &vec!["job"].into(), &Value::Null));
+}
