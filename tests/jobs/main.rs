@@ -27,6 +27,7 @@ mod page;
 mod producers;
 mod progress;
 mod rclone;
+mod readme;
 mod reload;
 mod retries;
 mod secrets;
