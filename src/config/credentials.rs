@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::source::{ConfigError, environment_name, read_secret_file};
 
 /// What may be dropped there. A file of another name is nobody's business.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 12] = [
     "redis.url",
     "store.mysql_password",
     "store.http_token",
@@ -21,6 +21,8 @@ const NAMES: [&str; 10] = [
     "report.secret",
     "report.webhook_secret",
     "hook.token",
+    "admin.token",
+    "network.proxy_credentials",
 ];
 
 /// Names the files that are there in the settings of the configuration file which do not name one,
