@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +64,8 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
     // The admin port answers until everything else has stopped.
     let end = CancellationToken::new();
     let signals = listen_for_signals(stop.clone(), stop_now.clone())?;
+    // From now on it ends nobody; one that comes before the rooms are there is handled when they are.
+    let hangups = signal(SignalKind::hangup()).map_err(no_signals)?;
 
     let logins = Arc::new(Logins::open(&config)?);
     for empty in logins.empty_files() {
@@ -92,7 +94,8 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
                 stop.clone(),
                 end.clone(),
             )?;
-            let router = Admin::router(admin).merge(Page::router(page)).merge(reload::router(reload.clone()));
+            let preview = page.protect(reload::router(reload.clone()));
+            let router = Admin::router(admin).merge(Page::router(page)).merge(preview);
             Some(tokio::spawn(serve(listener, router, end.clone())))
         }
         None => None,
@@ -118,7 +121,7 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
         hook: hook.as_ref().map(|hook| hook.hook.clone()),
         logins,
     };
-    let reloads = reload_on_hangup(reload, rooms)?;
+    let reloads = reload_on_hangup(hangups, reload, rooms);
 
     let watchdog = notify_ready(&queue, &config);
     // The hook takes orders whatever the destination says.
@@ -207,11 +210,9 @@ async fn start_hook(
 }
 
 /// SIGHUP: the configuration is read again.
-fn reload_on_hangup(reload: Arc<Reload>, rooms: Rooms) -> Result<JoinHandle<()>> {
-    let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
-    let mut hangups = signal(SignalKind::hangup()).map_err(failed)?;
+fn reload_on_hangup(mut hangups: Signal, reload: Arc<Reload>, rooms: Rooms) -> JoinHandle<()> {
     let rooms = Arc::new(rooms);
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         while hangups.recv().await.is_some() {
             let (reload, rooms) = (reload.clone(), rooms.clone());
             // It reads files.
@@ -219,7 +220,11 @@ fn reload_on_hangup(reload: Arc<Reload>, rooms: Rooms) -> Result<JoinHandle<()>>
                 tracing::error!(%panic, "the reload ended in a panic: this is a defect");
             }
         }
-    }))
+    })
+}
+
+fn no_signals(error: std::io::Error) -> Failure {
+    Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"))
 }
 
 async fn build_pipeline(
@@ -346,9 +351,8 @@ fn not_bound(setting: &str, address: SocketAddr, error: &std::io::Error) -> Fail
 
 /// SIGTERM or SIGINT: stop taking and drain. A second one: hand everything back at once.
 fn listen_for_signals(stop: CancellationToken, stop_now: CancellationToken) -> Result<JoinHandle<()>> {
-    let failed = |error| Failure::new(FailureKind::Internal, format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     Ok(tokio::spawn(async move {
         for token in [stop, stop_now] {
             tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

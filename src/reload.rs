@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use crate::config::{Change, Config, ConfigError, Sources, Values};
 use crate::hook::{Credentials, Hook};
@@ -20,11 +22,16 @@ use crate::worker::{Limits, Pipeline};
 
 /// Where the admin port says what a reload would do.
 pub const PREVIEW: &str = "/reload";
+/// Longest look at the files of the configuration for it.
+const PREVIEW_LIMIT: Duration = Duration::from_secs(4);
 
 /// What runs, and where to look for what should run.
 pub struct Reload {
     sources: Sources,
     running: Mutex<Running>,
+    /// One look at the files at a time for those who ask what a reload would do: a hanging mount takes one
+    /// thread, not one for each of them.
+    previews: Arc<Semaphore>,
 }
 
 #[derive(Clone)]
@@ -71,17 +78,26 @@ pub fn router(reload: Arc<Reload>) -> Router {
 }
 
 async fn preview(State(reload): State<Arc<Reload>>) -> Response {
-    // It reads files.
-    match tokio::task::spawn_blocking(move || reload.preview()).await {
-        Ok(preview) => ([(header::CACHE_CONTROL, "no-store")], Json(preview)).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    let looked = tokio::time::timeout(PREVIEW_LIMIT, async {
+        let turn = reload.previews.clone().acquire_owned().await.ok()?;
+        // It reads files.
+        let looked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            reload.preview()
+        });
+        looked.await.ok()
+    });
+    match looked.await {
+        Ok(Some(preview)) => ([(header::CACHE_CONTROL, "no-store")], Json(preview)).into_response(),
+        Ok(None) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
 }
 
 impl Reload {
     /// Of a daemon that is started with this configuration.
     pub fn new(sources: Sources, config: Config, values: Values) -> Reload {
-        Reload { sources, running: Mutex::new(Running { config, values }) }
+        Reload { sources, running: Mutex::new(Running { config, values }), previews: Arc::new(Semaphore::new(1)) }
     }
 
     /// The configuration that is in use.

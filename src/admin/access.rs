@@ -87,11 +87,13 @@ impl Access {
             Ok(_) => "wrong token",
             Err(cause) => cause,
         };
-        tracing::warn!(cause = wrong, "an action on the operator page was turned away");
         self.attempts.forget_the_quiet();
         let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer): &Peer| SocketAddr::ip(peer));
         match self.attempts.failed(address) {
-            Ok(()) => Err(Refusal::new(StatusCode::UNAUTHORIZED, "This is not the token.")),
+            Ok(()) => {
+                tracing::warn!(cause = wrong, "an action on the operator page was turned away");
+                Err(Refusal::new(StatusCode::UNAUTHORIZED, "This is not the token."))
+            }
             Err(wait) => {
                 let seconds = wait.as_secs() + 1;
                 let detail = format!("Too many wrong tokens; come again in {seconds} s.");

@@ -104,10 +104,20 @@ impl Actions {
         let entries = self.view.dead_entries(&request.filter()?, usize::MAX).await?;
         let (mut revived, mut remarks) = (0, Vec::new());
         for entry in entries.iter().rev() {
-            let Retried::Back(remark) = dead::retry(&self.view, &*self.store, entry, false).await? else { continue };
-            revived += 1;
-            if let (Some(remark), Some(task)) = (remark, entry.envelope.task_id) {
-                remarks.push(format!("Task {task}: {remark}."));
+            match dead::retry(&self.view, &*self.store, entry, false).await {
+                Ok(Retried::Back(remark)) => {
+                    revived += 1;
+                    if let (Some(remark), Some(task)) = (remark, entry.envelope.task_id) {
+                        remarks.push(format!("Task {task}: {remark}."));
+                    }
+                }
+                Ok(Retried::Gone) => {}
+                // One that cannot be put back does not keep the others here.
+                Err(failure) if failure.kind == FailureKind::MalformedJob => remarks.push(failure.message),
+                Err(failure) => {
+                    let (count, all) = (revived, entries.len());
+                    return Err(failure.at(format_args!("after {count} of {all} were put back")).into());
+                }
             }
         }
         Ok(Done { said: format!("{revived} of {} back in the queue.", entries.len()), remarks })

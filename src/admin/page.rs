@@ -108,6 +108,12 @@ impl Page {
             .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
             .with_state(page)
     }
+
+    /// What else the port answers, as much out of reach of other sites as the page.
+    pub fn protect(self: &Arc<Page>, router: Router) -> Router {
+        let router = router.route_layer(middleware::from_fn(from_the_page));
+        router.route_layer(middleware::from_fn_with_state(self.clone(), under_our_name))
+    }
 }
 
 /// Lets only those through who show the token.

@@ -20,7 +20,7 @@ pub(super) fn read(s: &mut Source) -> HookSettings {
             "hook.signing_secret_files",
             "Files with secrets of callers that sign their requests, one a line (whsec_… or any text of 16 bytes and more); read again on SIGHUP.",
         ),
-        allowed_course_hosts: s.reloadable().list(
+        allowed_course_hosts: s.list(
             "hook.allowed_course_hosts",
             "Hosts that courses may be on: example.com, *.example.com; any if not set.",
         ),

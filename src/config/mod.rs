@@ -314,6 +314,9 @@ fn seconds(number: u64) -> Duration {
 fn read_redis(s: &mut Source, from_field: Option<String>) -> RedisSettings {
     let default = "redis://127.0.0.1:6379/0";
     let url = s.optional_text("redis.url", None, default, "Redis or Valkey: redis://, rediss:// (TLS), redis+unix://, redis+sentinel:// or redis+cluster://, with user and password in it if needed (REDIS_HOST, REDIS_PORT, REDIS_PASSWORD and REDIS_DB are understood too).");
+    let url = url.or(from_field).unwrap_or_else(|| default.into());
+    // Wherever it came from.
+    s.values.set_text(&url);
     let settings = RedisSettings {
         ca_file: s.optional_path(
             "redis.ca_file",
@@ -322,7 +325,7 @@ fn read_redis(s: &mut Source, from_field: Option<String>) -> RedisSettings {
         certificate_file: s
             .optional_path("redis.certificate_file", "Our own certificate (PEM), for a server that wants one."),
         key_file: s.optional_path("redis.key_file", "The key (PEM) of our own certificate."),
-        ..RedisSettings::new(url.or(from_field).unwrap_or_else(|| default.into()))
+        ..RedisSettings::new(url)
     };
     if let Err((setting, reason)) = redis_client::check(&settings) {
         s.error(setting, reason);
@@ -360,7 +363,7 @@ fn read_resolver(s: &mut Source) -> ResolverSettings {
         catalog_endpoint: s.optional_url("resolver.catalog_endpoint", None, "URL of the catalogue; asked with ?url=<course URL>."),
         catalog_token: s.bearer("resolver.catalog_token", "File with the bearer token for the catalogue; read again when it changes."),
         cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts; read again when it changes."),
-        command: s.list("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
+        command: s.command("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
         timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
         limits: read_manifest_limits(s),
     }

@@ -26,7 +26,13 @@ impl Config {
                 on_failure: old.report.on_failure,
                 ..new.report
             },
-            hook: HookSettings { listen: old.hook.listen, keep_orders: old.hook.keep_orders, ..new.hook },
+            hook: HookSettings {
+                listen: old.hook.listen,
+                keep_orders: old.hook.keep_orders,
+                // They are what requests may be made to as well, which is settled at the start.
+                allowed_course_hosts: old.hook.allowed_course_hosts,
+                ..new.hook
+            },
             log: LogSettings { level: new.log.level, ..old.log },
             ..old
         };

@@ -296,6 +296,14 @@ impl Source {
         list
     }
 
+    /// A program with its arguments, which may hold a secret: only the program is ever shown.
+    pub fn command(&mut self, name: &str, help: &str) -> Vec<String> {
+        let command = self.list(name, help);
+        self.values.set(command.first().map_or("", String::as_str));
+        self.values.hide(Some(&SecretString::from(command.join(" "))));
+        command
+    }
+
     /// A secret: the content of the file named by `<name>_file`, or the variable
     /// `HAULD_<NAME>`, or the variable it had before us. Never a flag, never in the file itself.
     pub fn secret(&mut self, name: &str, fallback: Option<&'static str>, help: &str) -> Option<SecretString> {
@@ -313,7 +321,8 @@ impl Source {
                 Err(reason) => {
                     self.errors.push(ConfigError {
                         name: file_setting,
-                        value: Some(path),
+                        // Without a slash it may be the secret itself, put there by mistake.
+                        value: path.contains('/').then_some(path),
                         reason,
                         origin: "configuration".into(),
                     });

@@ -160,7 +160,7 @@ impl QueueView {
     async fn look_at_retries(&self, limit: usize) -> Result<Vec<RetryLook>, RedisError> {
         let mut commands = self.commands.clone();
         let last = isize::try_from(limit).unwrap_or(isize::MAX) - 1;
-        let delayed: Vec<(Vec<u8>, f64)> = commands.zrange_withscores(&self.keys.delayed, 0, last).await?;
+        let delayed: Vec<(Vec<u8>, f64)> = commands.zrevrange_withscores(&self.keys.delayed, 0, last).await?;
         if delayed.is_empty() {
             return Ok(Vec::new());
         }

@@ -139,7 +139,9 @@ impl HttpClient for Collector {
             let body = http::read_body(response, MAX_ANSWER_BYTES).await?;
             Ok::<_, HttpError>((status, headers, body))
         };
-        let answer = self.runtime.spawn(async { tokio::time::timeout(CALL_LIMIT, call).await }).await??;
+        let answer = self.runtime.spawn(async { tokio::time::timeout(CALL_LIMIT, call).await }).await?;
+        let late = |_| Err(format!("no answer within {} s", CALL_LIMIT.as_secs()).into());
+        let answer = answer.unwrap_or_else(late);
         let failed = match &answer {
             Ok((status, ..)) if status.is_success() => None,
             Ok((status, ..)) => Some(format!("it answers {status}")),

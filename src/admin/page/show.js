@@ -45,6 +45,8 @@ function sync(parent, template, items, keyOf, update) {
     if (gone.contains(document.activeElement)) parent.closest('section').querySelector('h2').focus();
     gone.remove();
   }
+  // Two of one key: the older element is nobody's.
+  while (parent.childElementCount > items.length) parent.lastElementChild.remove();
 }
 
 function showList(id, filled) {
