@@ -2,7 +2,7 @@
 //! words for people, or JSON, one object a line.
 
 use std::fmt::{Display, Write as _};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use serde_json::{Value, json};
 
@@ -57,10 +57,17 @@ impl Answer {
         self.sound = false;
     }
 
-    /// Prints it. A reader that has gone away (`| head`) is no reason to panic.
+    /// Prints it. A reader that has gone away (`| head`) has what it wanted.
     pub fn print(&self) -> Exit {
-        let _ = std::io::stdout().write_all(self.text.as_bytes());
-        if self.sound { Exit::Success } else { Exit::Found }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(self.text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                say(format_args!("hauld: writing to standard output: {error}"));
+                Exit::Disk
+            }
+            _ if self.sound => Exit::Success,
+            _ => Exit::Found,
+        }
     }
 }
 
@@ -167,9 +174,9 @@ pub fn error_object(kind: &str, message: &str, exit: Exit) -> Value {
     json!({ "error": { "kind": kind, "message": message, "exit_status": exit.status() } })
 }
 
-/// Writes a line to standard error, which may be closed.
+/// Writes a line to standard error, which may be closed. Messages come from servers too.
 pub fn say(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
 }
 
 #[cfg(test)]

@@ -239,7 +239,8 @@ async fn check_directory(directory: &Path) -> Result<String> {
         let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
         let probe = existing.join(format!(".hauld-check-{}", std::process::id()));
         let renamed = probe.with_extension("renamed");
-        let tried = std::fs::File::create(&probe)
+        // Never through a link that somebody has put there: this may be typed by root.
+        let tried = std::fs::File::create_new(&probe)
             .and_then(|file| file.sync_all())
             .and_then(|()| std::fs::rename(&probe, &renamed));
         let _ = std::fs::remove_file(&probe);

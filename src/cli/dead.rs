@@ -137,13 +137,22 @@ pub async fn run(arguments: &DeadArguments, config: &Config, json: bool) -> Resu
             let mut revived = 0;
             // The oldest first, as they came.
             for entry in entries.iter().rev() {
-                if let Retried::Back(remark) = dead::retry(&view, &*store, entry, *force).await? {
-                    revived += 1;
-                    let mut words = line(entry);
-                    if let Some(remark) = remark {
-                        words += &format!("  ({remark})");
+                match dead::retry(&view, &*store, entry, *force).await {
+                    Ok(Retried::Back(remark)) => {
+                        revived += 1;
+                        let mut words = line(entry);
+                        if let Some(remark) = remark {
+                            words += &format!("  ({remark})");
+                        }
+                        answer.add(words, || acted_upon(entry, "retried", remark));
                     }
-                    answer.add(words, || acted_upon(entry, "retried", remark));
+                    Ok(Retried::Gone) => {}
+                    // One that cannot be put back does not keep the others here.
+                    Err(failure) if failure.kind == FailureKind::MalformedJob => {
+                        answer.is_wrong();
+                        answer.add(&failure, || acted_upon(entry, "refused", Some(&failure.message)));
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
             answer.add_words(format_args!("{revived} back in {}", config.queue.list));

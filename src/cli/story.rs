@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::TaskId;
 use crate::queue::story::{Line, State};
-use crate::queue::{QueueView, StoryFilter, TaskLine};
+use crate::queue::{QueueView, StoryFilter, TaskLine, last_step};
 use crate::redis_client;
 
 /// Arguments of `hauld tasks`.
@@ -75,7 +75,7 @@ pub async fn run(arguments: &TasksArguments, config: &Config, json: bool) -> Res
             };
             let task_id = TaskId::new(*task).ok_or_else(unknown)?;
             let lines = view.story(task_id).await?;
-            tell(&mut answer, task_id, &lines, lines.last().ok_or_else(unknown)?);
+            tell(&mut answer, task_id, &lines, last_step(&lines).ok_or_else(unknown)?);
         }
     }
     Ok(answer)

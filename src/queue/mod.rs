@@ -70,7 +70,7 @@ pub use notices::Notice;
 pub use pause::{EVERYBODY, Pause};
 pub use producer::Producer;
 pub use record::{Event, Record, Verdict};
-pub use story_view::{StoryFilter, TaskLine};
+pub use story_view::{StoryFilter, TaskLine, last_step};
 pub use take::Taker;
 pub use task::Places;
 pub use view::{Depths, QueueView};

@@ -29,9 +29,11 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Text {
-        let short: String = text.chars().take(LONGEST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let words = short.split(' ').map(|word| if word.contains('@') { "…" } else { word });
-        Text(words.collect::<Vec<_>>().join(" "))
+        let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let is_address = |word: &str| word.contains('@') || word.contains("%40");
+        let words = text.split(' ').map(|word| if is_address(word) { "…" } else { word });
+        // Cut afterwards: half an address is still somebody's name.
+        Text(words.collect::<Vec<_>>().join(" ").chars().take(LONGEST_TEXT).collect())
     }
 }
 

@@ -4,7 +4,7 @@ use redis::{AsyncCommands, RedisError};
 use serde::{Deserialize, Serialize};
 
 use super::QueueView;
-use super::story::{Line, State};
+use super::story::{Line, State, Step};
 use crate::failure::{FailureKind, Result};
 use crate::job::TaskId;
 use crate::redis_client;
@@ -48,6 +48,12 @@ fn lines(texts: Vec<Vec<u8>>) -> Vec<Line> {
     lines
 }
 
+/// The line that says how the task is: who has lost a job and awakes later tells nothing of it.
+pub fn last_step(lines: &[Line]) -> Option<&Line> {
+    let told = lines.iter().rev().find(|line| line.step != Step::Abandoned);
+    told.or(lines.last())
+}
+
 impl QueueView {
     /// What happened to a task in the last 30 days, the first step first; empty when nothing is known.
     ///
@@ -83,11 +89,12 @@ impl QueueView {
                 ends.lrange(self.keys.story(*id), -LAST_LINES, -1);
             }
             let ends: Vec<Vec<Vec<u8>>> = ends.query_async(&mut commands).await?;
-            let last = ids.into_iter().zip(ends).filter_map(|(task_id, texts)| {
-                let line = lines(texts).pop().filter(|line| filter.admits(line))?;
+            let ends = ids.into_iter().zip(ends).filter_map(|(task_id, texts)| {
+                let lines = lines(texts);
+                let line = last_step(&lines).filter(|line| filter.admits(line))?.clone();
                 Some(TaskLine { task_id, line })
             });
-            found.extend(last);
+            found.extend(ends);
             if found.len() >= limit {
                 break;
             }
@@ -111,5 +118,27 @@ impl QueueView {
         let mut failures: Vec<TaskLine> = texts.iter().filter_map(|text| serde_json::from_slice(text).ok()).collect();
         failures.sort_by_key(|failure| std::cmp::Reverse(failure.line.at));
         Ok(failures)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn who_awakes_without_its_job_does_not_say_how_the_task_is() {
+        let line = |second, step| Line {
+            at: Timestamp::from_second(second).unwrap(),
+            instance: "host-0".into(),
+            attempt: 1,
+            step,
+        };
+        let reaped = line(1, Step::Returned);
+        assert_eq!(last_step(&[reaped.clone(), line(2, Step::Abandoned)]), Some(&reaped));
+        let alone = line(2, Step::Abandoned);
+        assert_eq!(last_step(std::slice::from_ref(&alone)), Some(&alone));
+        assert_eq!(last_step(&[]), None);
     }
 }

@@ -24,7 +24,9 @@ const MOST_FAILURES: usize = 200;
 
 /// How long lines are gathered before they are written together.
 const GATHER: Duration = Duration::from_secs(1);
-/// Lines that wait to be written while Redis is away; the oldest go first.
+/// How long the end of an instance waits for the last lines.
+const FLUSH_LIMIT: Duration = Duration::from_secs(2);
+/// Lines that wait to be written while Redis is away.
 const MOST_PENDING: usize = 2_000;
 
 /// What the writer is sent.
@@ -53,10 +55,14 @@ impl Stories {
 
     async fn flush(&self) {
         let (done, written) = oneshot::channel();
-        if self.0.send(Sent::Flush(done)).await.is_ok() {
-            // An error means that the writer is gone, and with it what it had.
-            let _ = written.await;
-        }
+        let flushed = async {
+            if self.0.send(Sent::Flush(done)).await.is_ok() {
+                // An error means that the writer is gone, and with it what it had.
+                let _ = written.await;
+            }
+        };
+        // No end waits longer for it.
+        let _ = tokio::time::timeout(FLUSH_LIMIT, flushed).await;
     }
 }
 
@@ -135,6 +141,8 @@ async fn write(view: &QueueView, pending: &mut Vec<(TaskId, Line)>) -> Result<()
         let lines: Vec<&Line> = pending.iter().filter(|(of, _)| *of == task_id).map(|(_, line)| line).collect();
         match view.add_to_story(task_id, &lines).await {
             Ok(()) => pending.retain(|(of, _)| *of != task_id),
+            // A server that does not answer this one will not answer the next one either.
+            Err(error) if error.is_io_error() || error.is_timeout() => return Err(error),
             Err(error) => written = Err(error),
         }
     }

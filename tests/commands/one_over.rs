@@ -150,7 +150,7 @@ fn line_43_the_head_of_an_answer() {
     let body = world.stream.playlist.clone();
     let playlist = || Reply::ok("application/vnd.apple.mpegurl", body.clone());
     let many = (0..200).fold(playlist(), |reply, number| reply.with_header(&format!("X-{number}"), "x"));
-    let heads = [("a megabyte", playlist().with_header("X-Long", &"x".repeat(1 << 20))), ("many headers", many)];
+    let heads = [("a megabyte", playlist().with_header("X-Long", "x".repeat(1 << 20))), ("many headers", many)];
     for (name, reply) in heads {
         world.origin.put_reply(&world.stream.playlist_path, reply);
         let space = Workspace::new();
