@@ -223,7 +223,10 @@ impl Engine {
         let allowance = Arc::new(Allowance::new(request.allowance.clone(), loader.settings.max_lecture_retries));
         let requests = Arc::new(Semaphore::new(loader.settings.concurrency));
         let track = async |role, source, part| {
-            self.track(&loader, &request, role, source, part, one_format, &requests, allowance.clone(), progress).await
+            let allowance = allowance.clone();
+            // Boxed: there are three of them, and all of them in whoever waits for a job.
+            Box::pin(self.track(&loader, &request, role, source, part, one_format, &requests, allowance, progress))
+                .await
         };
         let main = track(Role::Main, stream.main, beside(stem, ".part"));
         let audio = async {

@@ -104,7 +104,8 @@ impl CourseDownload {
             let started = Instant::now();
             progress.start_lecture();
             let span = traces::span!("lecture", title = lecture.title);
-            let downloaded = traces::within(span, run.lecture(lecture, paths, sandbox)).await;
+            // Boxed: without optimisation every function on the way to it has it on the stack.
+            let downloaded = traces::within(span, Box::pin(run.lecture(lecture, paths, sandbox))).await;
             files.extend(downloaded.at(|| format!("lecture {:?}", lecture.title))?);
             let took = started.elapsed();
             self.metrics.lecture_seconds.observe(took.as_secs_f64());
