@@ -24,7 +24,7 @@ help:
 	@echo 'make fuzz    mutated texts into each reader of what strangers write, FUZZ_SECONDS=$(FUZZ_SECONDS) for each; FUZZ_SEED= repeats a run'
 	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
-	@echo 'make build   the release binary: $(TARGET_DIR)/release/hauld'
+	@echo 'make build   the release binary, its manual pages and completions: $(TARGET_DIR)/release/'
 	@echo 'make deb     a Debian package of it, in $(TARGET_DIR)/debian; HAULD_BINARY= packages another program'
 	@echo 'make deps    install what demo and test need and is missing (Debian packages, Node packages)'
 	@echo 'make fmt     format the sources'
@@ -45,7 +45,11 @@ build:
 	@echo '==> release build'
 	$(CARGO) build --release --locked
 	@.ci/check-release $(TARGET_DIR)/release/hauld
-	@echo 'built $(TARGET_DIR)/release/hauld'
+	@$(TARGET_DIR)/release/hauld man $(TARGET_DIR)/release/man
+	@mkdir -p $(TARGET_DIR)/release/completions
+	@for shell in bash zsh fish; do \
+		$(TARGET_DIR)/release/hauld completions $$shell > $(TARGET_DIR)/release/completions/hauld.$$shell || exit 1; done
+	@echo 'built $(TARGET_DIR)/release/hauld, with manual pages and completions beside it'
 
 deb: $(if $(HAULD_BINARY),,build)
 	@echo '==> package'
