@@ -346,7 +346,7 @@ async fn a_token_is_replaced_while_the_daemon_runs() {
     assert_eq!((status("first-token").await, status("second-token").await), (401, 404));
     write("");
     daemon.sighup();
-    daemon.wait_for_log(&["stay as they were", "hook.token_files"]).await;
+    daemon.wait_for_log(&["everything stays as it was", "hook.token_files"]).await;
     assert_eq!(status("second-token").await, 404);
     assert!(!daemon.log_text().contains("second-token"));
     // Without a hook the signal harms nobody.
