@@ -51,7 +51,7 @@ fn what_enqueue_pushes_is_what_the_backend_writes() {
         assert_eq!(pushed[key], expected[key]);
     }
     let bad = enqueue(&["--task-id", "43", "--email", "user@example.com", "--course-url", "ftp://h/"]);
-    assert_eq!((bad.status.code(), world.redis.list(LIST).len()), (Some(1), 1));
+    assert_eq!((bad.status.code(), world.redis.list(LIST).len()), (Some(65), 1));
     assert_eq!(enqueue(&["--task-id", "0", "--email", "a@b", "--course-url", "http://h/"]).status.code(), Some(2));
 }
 
