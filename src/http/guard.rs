@@ -35,11 +35,12 @@ const SPECIAL_V4: [(Ipv4Net, &str); 15] = [
 ];
 
 /// Special-purpose addresses of version 6 whose place in the table says enough.
-const SPECIAL_V6: [(Ipv6Net, &str); 7] = [
+const SPECIAL_V6: [(Ipv6Net, &str); 8] = [
     (v6([0, 0, 0, 0, 0, 0, 0, 0], 128), "an address of no host"),
     (v6([0, 0, 0, 0, 0, 0, 0, 1], 128), "a loopback address"),
     (v6([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), "a special-purpose address"),
     (v6([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), "an address for documentation"),
+    (v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), "an address for documentation"),
     (v6([0xfc00, 0, 0, 0, 0, 0, 0, 0], 7), "a private address"),
     (v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10), "a link-local address"),
     (v6([0xff00, 0, 0, 0, 0, 0, 0, 0], 8), "a multicast address"),
@@ -47,7 +48,6 @@ const SPECIAL_V6: [(Ipv6Net, &str); 7] = [
 
 /// What is in use of version 6 (RFC 4291 §2.4), but for the special places in it.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
-const DOCUMENTATION_V6: Ipv6Net = v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20);
 
 const fn v4(address: [u8; 4], length: u8) -> Ipv4Net {
     let [a, b, c, d] = address;
@@ -128,11 +128,7 @@ fn special(address: IpAddr) -> Option<&'static str> {
         return special_v4(embedded);
     }
     let found = SPECIAL_V6.iter().find(|(network, _)| network.contains(&address)).map(|(_, what)| *what);
-    let unused = || match GLOBAL_V6.contains(&address) {
-        true => DOCUMENTATION_V6.contains(&address).then_some("an address for documentation"),
-        false => Some("an address that is not in use on the internet"),
-    };
-    found.or_else(unused)
+    found.or_else(|| (!GLOBAL_V6.contains(&address)).then_some("an address that is not in use on the internet"))
 }
 
 fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
@@ -192,9 +188,7 @@ impl Guard {
         }
         Ok(addresses)
     }
-}
 
-impl Guard {
     /// Whether the host of this URI is one of ours, so that no proxy stands between us: a name or an
     /// address of `network.allow`, or an address that was typed.
     pub fn is_inside(&self, uri: &Uri) -> bool {
