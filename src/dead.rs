@@ -7,22 +7,29 @@ use crate::queue::{DeadEntry, QueueView};
 use crate::store::{FinalStatus, TaskStore};
 
 /// What became of an entry that was to be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retried {
     /// Somebody else has it.
     Gone,
     /// It is back in the queue; what the operator should know.
     Back(Option<&'static str>),
+    /// It cannot be put back, since it holds no element; in words. The others may well be.
+    Refused(String),
 }
 
 /// Puts the entry back into the queue, its task enrolled again where that is needed; with `force` even when
 /// another job of the task is under way.
 ///
 /// # Errors
-/// `queue_unavailable`, `task_store_unavailable`; `malformed_job` when the entry holds no element.
+/// `queue_unavailable`, `task_store_unavailable`.
 pub async fn retry(view: &QueueView, store: &dyn TaskStore, entry: &DeadEntry, force: bool) -> Result<Retried> {
     let remark = make_way(store, entry).await?;
-    Ok(if view.revive(entry, force).await? { Retried::Back(remark) } else { Retried::Gone })
+    match view.revive(entry, force).await {
+        Ok(true) => Ok(Retried::Back(remark)),
+        Ok(false) => Ok(Retried::Gone),
+        Err(failure) if failure.kind == FailureKind::MalformedJob => Ok(Retried::Refused(failure.message)),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// A task that failed after the gate had let it pass is enrolled still: the gate must let it pass

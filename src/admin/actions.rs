@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::page::Refusal;
 use crate::dead::{self, Retried};
-use crate::failure::{FailureKind, Result};
+use crate::failure::{Context, FailureKind, Result};
 use crate::queue::{DeadFilter, QueueView};
 use crate::store::TaskStore;
 
@@ -104,20 +104,16 @@ impl Actions {
         let entries = self.view.dead_entries(&request.filter()?, usize::MAX).await?;
         let (mut revived, mut remarks) = (0, Vec::new());
         for entry in entries.iter().rev() {
-            match dead::retry(&self.view, &*self.store, entry, false).await {
-                Ok(Retried::Back(remark)) => {
+            let retried = dead::retry(&self.view, &*self.store, entry, false).await;
+            match retried.at(|| format!("after {revived} of {} were put back", entries.len()))? {
+                Retried::Back(remark) => {
                     revived += 1;
                     if let (Some(remark), Some(task)) = (remark, entry.envelope.task_id) {
                         remarks.push(format!("Task {task}: {remark}."));
                     }
                 }
-                Ok(Retried::Gone) => {}
-                // One that cannot be put back does not keep the others here.
-                Err(failure) if failure.kind == FailureKind::MalformedJob => remarks.push(failure.message),
-                Err(failure) => {
-                    let (count, all) = (revived, entries.len());
-                    return Err(failure.at(format_args!("after {count} of {all} were put back")).into());
-                }
+                Retried::Gone => {}
+                Retried::Refused(reason) => remarks.push(reason),
             }
         }
         Ok(Done { said: format!("{revived} of {} back in the queue.", entries.len()), remarks })

@@ -137,8 +137,8 @@ pub async fn run(arguments: &DeadArguments, config: &Config, json: bool) -> Resu
             let mut revived = 0;
             // The oldest first, as they came.
             for entry in entries.iter().rev() {
-                match dead::retry(&view, &*store, entry, *force).await {
-                    Ok(Retried::Back(remark)) => {
+                match dead::retry(&view, &*store, entry, *force).await? {
+                    Retried::Back(remark) => {
                         revived += 1;
                         let mut words = line(entry);
                         if let Some(remark) = remark {
@@ -146,13 +146,11 @@ pub async fn run(arguments: &DeadArguments, config: &Config, json: bool) -> Resu
                         }
                         answer.add(words, || acted_upon(entry, "retried", remark));
                     }
-                    Ok(Retried::Gone) => {}
-                    // One that cannot be put back does not keep the others here.
-                    Err(failure) if failure.kind == FailureKind::MalformedJob => {
+                    Retried::Gone => {}
+                    Retried::Refused(reason) => {
                         answer.is_wrong();
-                        answer.add(&failure, || acted_upon(entry, "refused", Some(&failure.message)));
+                        answer.add(&reason, || acted_upon(entry, "refused", Some(&reason)));
                     }
-                    Err(failure) => return Err(failure),
                 }
             }
             answer.add_words(format_args!("{revived} back in {}", config.queue.list));
@@ -175,7 +173,7 @@ pub async fn run(arguments: &DeadArguments, config: &Config, json: bool) -> Resu
     Ok(answer)
 }
 
-/// An entry that is no longer on the dead list.
+/// What became of an entry.
 fn acted_upon(entry: &DeadEntry, done: &str, remark: Option<&str>) -> serde_json::Value {
     json!({ "id": entry.id, "task_id": entry.envelope.task_id, "done": done, "remark": remark })
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::daemon::Daemon;
 use crate::support::redis::job;
 use crate::support::wait;
-use crate::world::{World, course_url, small};
+use crate::world::{DEAD, World, course_url, small};
 
 /// Runs a command with the configuration of a daemon.
 fn run(daemon: &Daemon, arguments: &[&str]) -> Output {
@@ -57,6 +57,29 @@ async fn what_was_given_up_is_seen_understood_and_run_again() {
     assert!(text(&run(&daemon, &["dead", "purge", "--all"])).contains("2 thrown away"));
     let account = run(&daemon, &["queue", "verify"]);
     assert!(account.status.success() && text(&account).contains("everything adds up"), "{}", text(&account));
+}
+
+#[tokio::test]
+async fn an_entry_that_cannot_be_put_back_keeps_no_other_one_on_the_dead_list() {
+    let world = World::new();
+    let daemon = world.daemon().set("queue.max_attempts", 1).start().await;
+    // The oldest entry, which is asked first, has lost its element.
+    let damaged = serde_json::json!({
+        "element_base64": "%", "task_id": 3111, "kind": "malformed_job", "message": "x", "attempts": 0,
+        "failed_at": "2026-01-13T02:00:00Z", "instance": "gone-0",
+    });
+    world.redis.cli(&["LPUSH", DEAD, &damaged.to_string()]);
+    world.push(3112);
+    world.dead_of(3112).await;
+    world.publish(3112, &small());
+    let retried = run(&daemon, &["dead", "retry", "--all"]);
+    let said = text(&retried);
+    assert!(
+        retried.status.code() == Some(1) && said.contains("holds no element") && said.contains("1 back in"),
+        "{said}"
+    );
+    world.redis.wait_for_task(3112, "completed").await;
+    assert_eq!(world.dead(), [damaged]);
 }
 
 #[tokio::test]
