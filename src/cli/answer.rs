@@ -36,7 +36,7 @@ impl Answer {
     pub fn add_object(&mut self, object: impl FnOnce() -> Value) {
         if self.json {
             // Writing into a String does not fail.
-            let _ = writeln!(self.text, "{}", escaped(&object().to_string()));
+            let _ = writeln!(self.text, "{}", json_line(&object()));
         }
     }
 
@@ -57,17 +57,26 @@ impl Answer {
         self.sound = false;
     }
 
-    /// Prints it. A reader that has gone away (`| head`) has what it wanted.
+    /// Prints it, and says how the command ends.
     pub fn print(&self) -> Exit {
-        let mut out = std::io::stdout().lock();
-        match out.write_all(self.text.as_bytes()).and_then(|()| out.flush()) {
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-                say(format_args!("hauld: writing to standard output: {error}"));
-                Exit::Disk
-            }
-            _ if self.sound => Exit::Success,
-            _ => Exit::Found,
+        match write_out(&self.text) {
+            Err(failed) => failed.print(None, self.json),
+            Ok(_) if self.sound => Exit::Success,
+            Ok(_) => Exit::Found,
         }
+    }
+}
+
+/// Writes to standard output; `false` when its reader has gone away (`| head`) and has what it wanted.
+///
+/// # Errors
+/// When somebody who is there does not get it all.
+pub fn write_out(text: &str) -> Result<bool, Failed> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failed { failure: Failure::disk("writing to standard output", error), exit: Exit::Disk }),
     }
 }
 
@@ -93,7 +102,7 @@ impl Failed {
         if json {
             let mut error = error_object(failure.kind.name(), &failure.message, *exit);
             error["error"]["hint"] = hint.into();
-            say(error);
+            say_object(&error);
         } else {
             say(format_args!("hauld: {failure} [{}]", failure.kind));
             if let Some(hint) = hint {
@@ -117,8 +126,9 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(|character| if steers(character) { '\u{fffd}' } else { character }).collect()
 }
 
-/// JSON without such characters, which can only stand inside its strings.
-fn escaped(json: &str) -> String {
+/// JSON on one line, without such characters, which can only stand inside its strings.
+pub fn json_line(value: &Value) -> String {
+    let json = value.to_string();
     let mut text = String::with_capacity(json.len());
     for character in json.chars() {
         let _ = match steers(character) {
@@ -156,7 +166,7 @@ pub fn refuse(errors: &[ConfigError], json: bool) -> Exit {
         );
         error["error"]["settings"] = settings.collect();
         error["error"]["hint"] = hint.into();
-        say(error);
+        say_object(&error);
     } else {
         say("hauld: the configuration cannot be used:");
         for error in errors {
@@ -179,6 +189,11 @@ pub fn say(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{}", harmless(&line.to_string()));
 }
 
+/// The same for programs.
+pub fn say_object(object: &Value) {
+    let _ = writeln!(std::io::stderr(), "{}", json_line(object));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,5 +209,6 @@ mod tests {
         assert!(answer.text().is_ascii(), "{}", answer.text());
         let read: Value = serde_json::from_str(answer.text()).unwrap();
         assert_eq!(read["title"], title, "for a program it is the same");
+        assert_eq!(harmless(&json_line(&read)), json_line(&read), "nor by what is said on standard error");
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::ContainerArgument;
-use super::answer::{Answer, Failed, say};
+use super::answer::{Answer, Failed, json_line, say};
 use super::exit::Exit;
 use crate::config::{Config, Container, ResolverKind};
 use crate::failure::{Failure, FailureKind, Result};
@@ -147,7 +147,7 @@ async fn stop_signal() -> Exit {
 
 /// One line on standard output. A reader that has gone away (`| head`) does not end the download.
 fn print_event(event: &serde_json::Value) {
-    let _ = writeln!(std::io::stdout(), "{event}");
+    let _ = writeln!(std::io::stdout(), "{}", json_line(event));
 }
 
 /// A playlist goes to one file. Anything else is a course, if a resolver can tell what it is.

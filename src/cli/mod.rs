@@ -60,7 +60,7 @@ impl Cli {
             if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
                 let message = error.to_string();
                 let message = message.trim_end().strip_prefix("error: ").unwrap_or(&message);
-                answer::say(answer::error_object("usage", message, Exit::Usage));
+                answer::say_object(&answer::error_object("usage", message, Exit::Usage));
                 std::process::exit(Exit::Usage.status().into());
             }
             error.exit()

@@ -1,7 +1,7 @@
 //! `hauld status`: the operator page on a terminal, once or again and again.
 
 use std::fmt::{self, Write as _};
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,7 +9,6 @@ use jiff::Timestamp;
 
 use super::answer::{self, Answer, Failed, harmless};
 use crate::config::Config;
-use crate::failure::FailureKind;
 use crate::overview::{InstanceState, Overview, Overviews, PauseNote, RecentFailure, RunningTask};
 use crate::redis_client;
 
@@ -41,15 +40,15 @@ pub async fn run(arguments: &StatusArguments, config: &Config, json: bool) -> Re
     let mut ticks = tokio::time::interval(Duration::from_secs(arguments.interval));
     loop {
         ticks.tick().await;
-        let written = match overviews.look().await {
-            Ok(overview) => write(&answered(&overview, json), json),
+        let is_read = match overviews.look().await {
+            Ok(overview) => answer::write_out(&drawn(&answered(&overview, json), json))?,
             Err(failure) => {
                 let failed = Failed::from(failure);
-                failed.print(answer::hint(FailureKind::QueueUnavailable, config), json);
-                Ok(())
+                failed.print(answer::hint(failed.failure.kind, config), json);
+                true
             }
         };
-        if written.is_err() {
+        if !is_read {
             return Ok(Answer::new(json));
         }
     }
@@ -62,16 +61,14 @@ fn answered(overview: &Overview, json: bool) -> Answer {
     answer
 }
 
-fn write(answer: &Answer, json: bool) -> std::io::Result<()> {
-    let mut output = std::io::stdout();
-    if !json && output.is_terminal() {
-        // To the top, each line cleared behind its end, then what is below: nothing flickers.
-        let text = answer.text().replace('\n', "\x1b[K\n");
-        write!(output, "\x1b[H{text}\x1b[J")?;
-    } else {
-        write!(output, "{}", answer.text())?;
+/// What is written for one look: on a terminal over the one before.
+fn drawn(answer: &Answer, json: bool) -> String {
+    if json || !std::io::stdout().is_terminal() {
+        return answer.text().to_owned();
     }
-    output.flush()
+    // To the top, each line cleared behind its end, then what is below: nothing flickers.
+    let text = answer.text().replace('\n', "\x1b[K\n");
+    format!("\x1b[H{text}\x1b[J")
 }
 
 /// The whole of it, at most 80 columns wide.
