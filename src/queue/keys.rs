@@ -25,7 +25,6 @@
 //! | `counts` | hash | elements since the beginning: `done`, `retry`, `promoted`, `untold`, `told` (made to be told again), `dead`, `revived`, `purged`, `returned`, `reaped` |
 //! | `story:<task id>` | list | JSON of each step that the task has come through ([`Line`](super::story::Line)), the newest on the right; at most 256, kept for 30 days |
 //! | `stories` | sorted set | task id → when its story grew last, ms of the server's clock; at most 10,000 |
-//! | `failures` | list | JSON of the steps that were failures, of all tasks, the newest on the left; at most 200 |
 //! | `rq_ended` | hash | id of a job of RQ → how it ended, until those that wait for it have been told (`rq.compat`) |
 
 use std::time::Duration;
@@ -56,7 +55,6 @@ pub(super) struct Keys {
     pub(super) dead: String,
     pub(super) counts: String,
     pub(super) stories: String,
-    pub(super) failures: String,
     pub(super) rq_ended: String,
 }
 
@@ -81,7 +79,6 @@ impl Keys {
             dead: key("dead"),
             counts: key("counts"),
             stories: key("stories"),
-            failures: key("failures"),
             rq_ended: key("rq_ended"),
             prefix,
         }

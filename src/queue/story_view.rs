@@ -1,7 +1,7 @@
 //! Reading the stories of tasks.
 
 use redis::{AsyncCommands, RedisError};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::QueueView;
 use super::story::{Line, State, Step};
@@ -15,7 +15,7 @@ const PAGE: usize = 200;
 const LAST_LINES: isize = 8;
 
 /// A line, and whose it is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskLine {
     pub task_id: TaskId,
     #[serde(flatten)]
@@ -101,23 +101,6 @@ impl QueueView {
         }
         found.truncate(limit);
         Ok(found)
-    }
-
-    /// The last failures of all tasks, the newest first: what was tried again and what was given up. What
-    /// to do about one says [`FailureKind::meaning`].
-    ///
-    /// # Errors
-    /// `queue_unavailable`.
-    pub async fn recent_failures(&self, limit: usize) -> Result<Vec<TaskLine>> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let last = isize::try_from(limit - 1).unwrap_or(isize::MAX);
-        let texts: Result<Vec<Vec<u8>>, RedisError> = self.commands.clone().lrange(&self.keys.failures, 0, last).await;
-        let texts = texts.map_err(|error| redis_client::failure("reading the recent failures", &error))?;
-        let mut failures: Vec<TaskLine> = texts.iter().filter_map(|text| serde_json::from_slice(text).ok()).collect();
-        failures.sort_by_key(|failure| std::cmp::Reverse(failure.line.at));
-        Ok(failures)
     }
 }
 

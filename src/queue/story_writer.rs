@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use redis::RedisError;
-use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::story::{Line, Step};
-use super::{Leased, Queue, QueueView, TaskLine};
+use super::{Leased, Queue, QueueView};
 use crate::job::TaskId;
 
 /// How long a story is kept after its last line.
@@ -19,8 +18,6 @@ const KEPT: Duration = Duration::from_secs(30 * 86_400);
 const MOST_LINES: usize = 256;
 /// Tasks whose stories are kept; those that nothing has happened to for longest go first.
 const MOST_STORIES: usize = 10_000;
-/// Failures kept, of all tasks together.
-const MOST_FAILURES: usize = 200;
 
 /// How long lines are gathered before they are written together.
 const GATHER: Duration = Duration::from_secs(1);
@@ -153,14 +150,11 @@ impl QueueView {
     async fn add_to_story(&self, task_id: TaskId, lines: &[&Line]) -> Result<(), RedisError> {
         let keys = &self.keys;
         let mut call = self.scripts.story.key(&keys.stories);
-        call.key(keys.story(task_id)).key(&keys.failures);
-        call.arg(task_id.get()).arg(MOST_LINES).arg(KEPT.as_secs()).arg(MOST_STORIES).arg(MOST_FAILURES);
-        call.arg(lines.len());
+        call.key(keys.story(task_id));
+        call.arg(task_id.get()).arg(MOST_LINES).arg(KEPT.as_secs()).arg(MOST_STORIES);
         for line in lines {
-            call.arg(to_json(line));
-        }
-        for line in lines.iter().filter(|line| line.step.failure().is_some()) {
-            call.arg(to_json(&TaskLine { task_id, line: (*line).clone() }));
+            // cannot fail: strings, numbers and timestamps only
+            call.arg(serde_json::to_string(line).unwrap_or_default());
         }
         let surplus: Vec<u64> = call.invoke_async(&mut self.commands.clone()).await?;
         if !surplus.is_empty() {
@@ -172,9 +166,4 @@ impl QueueView {
         }
         Ok(())
     }
-}
-
-fn to_json(line: &impl Serialize) -> String {
-    // cannot fail: strings, numbers and timestamps only
-    serde_json::to_string(line).unwrap_or_default()
 }
