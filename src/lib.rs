@@ -29,7 +29,10 @@
 //! What puts them together:
 //!
 //! * [`app`]: the composition root of the daemon; [`reload`]: what SIGHUP changes of it; [`cli`]: the commands
-//! * [`admin`]: health, metrics and the operator page on their own port; [`serve`]: the HTTP server of hook and admin
+//! * [`admin`]: health, metrics and the operator page on their own port; [`serve`]: the HTTP server of hook and admin,
+//!   `admission`: what both ask of a caller's token
+//!
+//! [`fuzzing`] is for the fuzz targets alone.
 #![deny(unsafe_code)]
 
 pub mod admin;

@@ -47,11 +47,8 @@ fn run(cli: Cli) -> Exit {
     };
     // Spans are sent by the runtime.
     let entered = runtime.enter();
-    let traces = match cli.command {
-        Command::Run => Traces::open(&config).map(Some),
-        _ => Ok(None),
-    };
-    let traces = match traces {
+    let traces = matches!(cli.command, Command::Run).then(|| Traces::open(&config));
+    let traces = match traces.transpose() {
         Ok(traces) => traces,
         Err(failure) => return fail(failure.into()),
     };

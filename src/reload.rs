@@ -67,7 +67,8 @@ struct Prepared {
     running: Running,
     changes: Vec<Change>,
     filter: Filter,
-    finalize: FinalizeClient,
+    /// `None` when nothing of it has changed.
+    finalize: Option<FinalizeClient>,
     /// `None` when the hook is off.
     credentials: Option<Credentials>,
 }
@@ -132,12 +133,11 @@ impl Reload {
         };
         let Prepared { running: new, changes, filter, finalize, credentials } = prepared;
         let config = &new.config;
-        let is_of = |section: &str| changes.iter().any(|change| change.reloadable && change.name.starts_with(section));
         rooms.level.change(filter);
         rooms.limits.use_settings(&config.worker);
         rooms.pipeline.gate.use_settings(config.gate.clone());
         rooms.pipeline.courses.streams.engine.use_settings(&config.hls, &config.live);
-        if is_of("report.") {
+        if let Some(finalize) = finalize {
             rooms.pipeline.finalize.replace(finalize);
         }
         rooms.logins.read_again();
@@ -170,10 +170,11 @@ impl Reload {
             vec![ConfigError { name, value: None, reason, origin }]
         };
         let credentials = config.hook.listen.map(|_| Credentials::read(&config.hook)).transpose();
+        let reports_otherwise = changes.iter().any(|change| change.reloadable && change.name.starts_with("report."));
+        let finalize = reports_otherwise.then(|| FinalizeClient::new(&config.report, &config.http)).transpose();
         Ok(Prepared {
             filter: Filter::new(&config.log).map_err(|error| vec![error])?,
-            finalize: FinalizeClient::new(&config.report, &config.http)
-                .map_err(|failure| wrong("report", failure.message))?,
+            finalize: finalize.map_err(|failure| wrong("report", failure.message))?,
             credentials: credentials.map_err(|reason| wrong("hook", reason))?,
             changes,
             running: Running { config, values: running.values.reloaded(&values) },

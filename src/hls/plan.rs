@@ -3,14 +3,12 @@
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::decrypt::AES_BLOCK;
 use super::playlist::{ByteRange, Key, Map, MediaPlaylist, PlaylistType, Segment};
 use crate::failure::{Context, Failure, FailureKind, Result};
 
 #[cfg(test)]
 mod tests;
-
-/// AES block, and so the granularity of everything encrypted (RFC 8216 §4.3.2.4).
-const AES_BLOCK: u64 = 16;
 
 /// One media playlist as a list of things to fetch and append.
 #[derive(Debug)]
@@ -346,7 +344,7 @@ fn check_segment(playlist: &MediaPlaylist, segment: &Segment) -> Result<()> {
         return Err(Failure::new(FailureKind::SegmentMissing, message));
     }
     let encrypted = !playlist.keys(segment.key_set).is_empty();
-    if let Some(range) = segment.byte_range.filter(|range| encrypted && range.length % AES_BLOCK != 0) {
+    if let Some(range) = segment.byte_range.filter(|range| encrypted && range.length % AES_BLOCK as u64 != 0) {
         let message =
             format!("segment {}: its byte range of {} bytes is not a multiple of 16", segment.sequence, range.length);
         return Err(Failure::new(FailureKind::PlaylistInvalid, message));
@@ -360,7 +358,7 @@ fn key_url(key: &Key) -> Result<Url> {
 
 /// Some packagers declare the clear size of an encrypted initialization section.
 fn whole_blocks(range: ByteRange) -> ByteRange {
-    ByteRange { offset: range.offset, length: range.length.next_multiple_of(AES_BLOCK) }
+    ByteRange { offset: range.offset, length: range.length.next_multiple_of(AES_BLOCK as u64) }
 }
 
 /// The key to decrypt with: AES-128 with the identity format. `None` when nothing is encrypted.

@@ -72,7 +72,7 @@ impl QueueView {
         let failed = |error| redis_client::failure("reading the dead list", &error);
         let mut found = Vec::new();
         // No more than is wanted, where everything is: an entry may be large.
-        let page_size = if *filter == DeadFilter::default() { PAGE.min(limit) } else { PAGE } as isize;
+        let page_size = if *filter == DeadFilter::default() { PAGE.min(limit.max(1)) } else { PAGE } as isize;
         for page in 0.. {
             let first = page * page_size;
             let entries: Result<Vec<Vec<u8>>, RedisError> =

@@ -43,15 +43,11 @@ pub struct InstanceLook {
 }
 
 /// What an instance says of itself when it registers.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct InstanceFacts {
-    #[serde(default)]
-    pub host: String,
     /// What pauses call it: `<host>-<worker.instance>`.
     #[serde(default)]
     pub name: String,
-    #[serde(default)]
-    pub pid: u32,
     pub started_at: Option<Timestamp>,
     #[serde(default)]
     pub version: String,
@@ -148,7 +144,8 @@ impl QueueView {
         Ok(tasks.into_iter().zip(notes).filter_map(|(task, note)| Some((task, read(note)?))).collect())
     }
 
-    /// The elements whose next attempt is due first, at most `limit`, with what happened to them.
+    /// The elements whose next attempt is due last, at most `limit`, with what happened to them: they are, as a
+    /// rule, those that failed last.
     ///
     /// # Errors
     /// `queue_unavailable`.

@@ -184,11 +184,11 @@ fn captions(node: &Node) -> Result<Vec<Caption>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn course(document: &Value) -> Result<Course> {
         super::course(document, &ManifestLimits::default())
     }
-    use serde_json::json;
 
     fn hls(height: u32) -> Value {
         json!({"protocol":"m3u8_native","url":format!("https://m.example/{height}.m3u8"),"vcodec":"avc1","acodec":"none",

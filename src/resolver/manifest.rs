@@ -115,11 +115,11 @@ fn all(errors: &[Failure]) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn course(document: &Value) -> Result<Course> {
         super::course(document, &ManifestLimits::default())
     }
-    use serde_json::json;
 
     fn failure(document: Value) -> Failure {
         course(&document).unwrap_err()
