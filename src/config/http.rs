@@ -1,8 +1,96 @@
 //! The settings of outgoing requests.
 
-use super::{HttpSettings, MinimumRate, NetworkSettings, ProxySettings, Source, seconds};
+use std::time::Duration;
+
+use base64::Engine as _;
+use hyper::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use url::Url;
+
+use super::{Source, seconds};
 use crate::http::AllowedHost;
 use crate::redis_client::read_certificates;
+
+/// Every outgoing HTTP request.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    pub connect_timeout: Duration,
+    /// Silence on a connection after which a request has failed.
+    pub idle_timeout: Duration,
+    pub minimum_rate: MinimumRate,
+    pub user_agent: String,
+    pub network: NetworkSettings,
+}
+
+/// How fast a body must come while it is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MinimumRate {
+    /// 0 means as slow as it likes.
+    pub bytes_per_second: u64,
+    /// What it is measured over.
+    pub window: Duration,
+}
+
+impl Default for MinimumRate {
+    fn default() -> Self {
+        MinimumRate { bytes_per_second: 1024, window: Duration::from_secs(60) }
+    }
+}
+
+/// What may be reached.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkSettings {
+    /// Hosts of our own: all others must be on the public internet.
+    pub allow: Vec<AllowedHost>,
+    /// What the operator has typed as the place of courses, which may be anywhere too.
+    pub typed: Vec<AllowedHost>,
+    /// Redirects of one request.
+    pub max_redirects: usize,
+    /// Certificates (PEM) of authorities that are believed beside those of this host.
+    pub authorities: Option<Vec<u8>>,
+    pub proxy: Option<ProxySettings>,
+}
+
+/// An HTTP proxy that all but the hosts of `network.allow` are asked through.
+#[derive(Debug, Clone)]
+pub struct ProxySettings {
+    pub url: Url,
+    /// `user:password`
+    pub credentials: Option<SecretString>,
+}
+
+#[cfg(test)]
+impl HttpSettings {
+    /// For tests whose servers are on this host.
+    pub fn loopback() -> HttpSettings {
+        let allow = vec![AllowedHost::parse("127.0.0.1").expect("an address")];
+        HttpSettings {
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(5),
+            minimum_rate: MinimumRate::default(),
+            user_agent: "test".into(),
+            network: NetworkSettings { allow, max_redirects: 5, ..NetworkSettings::default() },
+        }
+    }
+}
+
+impl ProxySettings {
+    /// The header that shows the credentials (RFC 7617).
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let credentials = self.credentials.as_ref()?;
+        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials.expose_secret());
+        let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+}
+
+impl NetworkSettings {
+    /// What the operator has typed may be asked wherever it is.
+    pub fn allow_typed(&mut self, url: &Url) {
+        self.typed.extend(AllowedHost::endpoint(url));
+    }
+}
 
 /// Reads `http.*` and `network.*`.
 pub(super) fn read(s: &mut Source) -> HttpSettings {

@@ -12,6 +12,7 @@ mod http;
 mod queue;
 mod reloaded;
 mod report;
+mod resolver;
 mod settings;
 mod source;
 mod sources;
@@ -26,6 +27,8 @@ use crate::http::AllowedHost;
 use crate::redis_client;
 use secrecy::{ExposeSecret, SecretString};
 
+pub use http::{HttpSettings, MinimumRate, NetworkSettings, ProxySettings};
+pub use resolver::{ManifestLimits, ResolverKind, ResolverSettings};
 pub use settings::*;
 pub use source::{ConfigError, SettingDoc, Source, environment_name, read_secret_file};
 pub use sources::Sources;
@@ -148,7 +151,7 @@ impl Config {
                 )),
                 concurrency: s.reloadable().integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
             },
-            resolver: read_resolver(s),
+            resolver: resolver::read(s),
             http: http::read(s),
             hls: hls::read(s),
             live: LiveSettings {
@@ -349,35 +352,6 @@ fn redis_url_from_field(environment: &BTreeMap<String, String>) -> Option<String
         get("REDIS_PORT").unwrap_or("6379"),
         get("REDIS_DB").unwrap_or("0"),
     ))
-}
-
-fn read_resolver(s: &mut Source) -> ResolverSettings {
-    let kinds = [
-        ("auto", ResolverKind::Auto),
-        ("direct", ResolverKind::Direct),
-        ("catalog", ResolverKind::Catalog),
-        ("command", ResolverKind::Command),
-    ];
-    ResolverSettings {
-        kind: s.choice("resolver.kind", "auto", &kinds, "How a course URL becomes a course: auto (a .m3u8 directly, else the catalogue if set, else the command if set, else directly), direct, catalog, command."),
-        catalog_endpoint: s.optional_url("resolver.catalog_endpoint", None, "URL of the catalogue; asked with ?url=<course URL>."),
-        catalog_token: s.bearer("resolver.catalog_token", "File with the bearer token for the catalogue; read again when it changes."),
-        cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts; read again when it changes."),
-        command: s.command("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
-        timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
-        limits: read_manifest_limits(s),
-    }
-}
-
-fn read_manifest_limits(s: &mut Source) -> ManifestLimits {
-    let default = ManifestLimits::default();
-    let mut read =
-        |name: &str, default: usize, most, help: &str| s.integer(name, default as u64, 1..=most, help) as usize;
-    ManifestLimits {
-        max_bytes: read("resolver.max_manifest_bytes", default.max_bytes, 1 << 30, "Largest manifest or info JSON."),
-        max_lectures: read("resolver.max_lectures", default.max_lectures, 1_000_000, "Most lectures in a course."),
-        max_files: read("resolver.max_files", default.max_files, 100_000, "Most captions and assets of one lecture."),
-    }
 }
 
 fn read_files(s: &mut Source) -> FileSettings {

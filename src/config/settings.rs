@@ -1,16 +1,15 @@
-//! What can be set: one struct for each room. Defaults and limits stand in `read`.
+//! What can be set: one struct for each room; those of `http` and `resolver` stand beside what reads them. Defaults
+//! and limits stand in `read`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use base64::Engine as _;
-use hyper::header::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use url::Url;
 
-use crate::http::AllowedHost;
+use super::{HttpSettings, ResolverSettings};
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -187,126 +186,6 @@ pub struct EnrollmentSettings {
     pub timeout: Duration,
     /// Courses enrolled at once.
     pub concurrency: usize,
-}
-
-/// From a course URL to a course.
-#[derive(Debug, Clone)]
-pub struct ResolverSettings {
-    pub kind: ResolverKind,
-    pub catalog_endpoint: Option<Url>,
-    pub catalog_token: Option<BearerSettings>,
-    pub cookies_file: Option<PathBuf>,
-    /// Program and arguments; the course URL is appended.
-    pub command: Vec<String>,
-    pub timeout: Duration,
-    pub limits: ManifestLimits,
-}
-
-/// How much of a course is believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ManifestLimits {
-    /// Of a manifest or an info JSON.
-    pub max_bytes: usize,
-    pub max_lectures: usize,
-    /// Captions and assets of one lecture.
-    pub max_files: usize,
-}
-
-impl Default for ManifestLimits {
-    fn default() -> Self {
-        ManifestLimits { max_bytes: 16 << 20, max_lectures: 10_000, max_files: 1000 }
-    }
-}
-
-/// How a course URL is understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResolverKind {
-    /// A playlist URL directly, else the catalogue if set, else the command if set.
-    Auto,
-    Direct,
-    Catalog,
-    Command,
-}
-
-/// Every outgoing HTTP request.
-#[derive(Debug, Clone)]
-pub struct HttpSettings {
-    pub connect_timeout: Duration,
-    /// Silence on a connection after which a request has failed.
-    pub idle_timeout: Duration,
-    pub minimum_rate: MinimumRate,
-    pub user_agent: String,
-    pub network: NetworkSettings,
-}
-
-/// How fast a body must come while it is waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MinimumRate {
-    /// 0 means as slow as it likes.
-    pub bytes_per_second: u64,
-    /// What it is measured over.
-    pub window: Duration,
-}
-
-impl Default for MinimumRate {
-    fn default() -> Self {
-        MinimumRate { bytes_per_second: 1024, window: Duration::from_secs(60) }
-    }
-}
-
-/// What may be reached.
-#[derive(Debug, Clone, Default)]
-pub struct NetworkSettings {
-    /// Hosts of our own: all others must be on the public internet.
-    pub allow: Vec<AllowedHost>,
-    /// What the operator has typed as the place of courses, which may be anywhere too.
-    pub typed: Vec<AllowedHost>,
-    /// Redirects of one request.
-    pub max_redirects: usize,
-    /// Certificates (PEM) of authorities that are believed beside those of this host.
-    pub authorities: Option<Vec<u8>>,
-    pub proxy: Option<ProxySettings>,
-}
-
-/// An HTTP proxy that all but the hosts of `network.allow` are asked through.
-#[derive(Debug, Clone)]
-pub struct ProxySettings {
-    pub url: Url,
-    /// `user:password`
-    pub credentials: Option<SecretString>,
-}
-
-#[cfg(test)]
-impl HttpSettings {
-    /// For tests whose servers are on this host.
-    pub fn loopback() -> HttpSettings {
-        let allow = vec![AllowedHost::parse("127.0.0.1").expect("an address")];
-        HttpSettings {
-            connect_timeout: Duration::from_secs(5),
-            idle_timeout: Duration::from_secs(5),
-            minimum_rate: MinimumRate::default(),
-            user_agent: "test".into(),
-            network: NetworkSettings { allow, max_redirects: 5, ..NetworkSettings::default() },
-        }
-    }
-}
-
-impl ProxySettings {
-    /// The header that shows the credentials (RFC 7617).
-    pub fn authorization(&self) -> Option<HeaderValue> {
-        let credentials = self.credentials.as_ref()?;
-        let encoded = base64::engine::general_purpose::STANDARD.encode(credentials.expose_secret());
-        let mut value = HeaderValue::try_from(format!("Basic {encoded}")).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    }
-}
-
-impl NetworkSettings {
-    /// What the operator has typed may be asked wherever it is.
-    pub fn allow_typed(&mut self, url: &Url) {
-        self.typed.extend(AllowedHost::endpoint(url));
-    }
 }
 
 /// The HLS engine.

@@ -1,26 +1,27 @@
-//! The pool: a permit, then a job; every job in a task of its own; the drain.
+//! The pool: a permit, then a job (`taking`); every job in a task of its own; the drain.
+
+mod limits;
+mod taking;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{Instrument, error, error_span, info, warn};
 
 use super::settle;
-use crate::config::WorkerSettings;
-use crate::current::Current;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::{JobSpec, Outcome};
 use crate::metrics::{Metrics, OutcomeLabel};
-use crate::permits::Permits;
 use crate::queue::story::{self, Step};
-use crate::queue::{Crashed, Leased, Queue, Taker, Verdict};
-use crate::traces;
+use crate::queue::{Crashed, Leased, Queue, Verdict};
+pub use limits::Limits;
+use taking::{run_untold, take_jobs};
 
 /// How long a cancelled job may take to come to its end before it is aborted.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -30,8 +31,6 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// what is left, once the lease has run out.
 const CLOSE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Finalize calls of jobs that were delivered before, at once: they take no slot.
-const CALLS_AT_ONCE: usize = 8;
 /// How long telling the backend of a job that the pool ended may take.
 const GAVE_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -49,32 +48,6 @@ pub trait JobRunner: Send + Sync {
 
     /// The job is settled as `done`: what was kept for another attempt can go.
     async fn settled(&self, _job: &Leased) {}
-}
-
-/// What a running pool keeps to.
-pub struct Limits {
-    jobs: Permits,
-    drain: Current<Duration>,
-    job_timeout: Current<Duration>,
-}
-
-impl Limits {
-    /// Those of the settings.
-    pub fn new(settings: &WorkerSettings) -> Arc<Limits> {
-        Arc::new(Limits {
-            jobs: Permits::new(settings.jobs),
-            drain: Current::new(settings.drain),
-            job_timeout: Current::new(settings.job_timeout),
-        })
-    }
-
-    /// Other ones: more jobs begin at once, of fewer those that run come to their end. The limit of an
-    /// attempt is for those that begin from now on.
-    pub fn use_settings(&self, settings: &WorkerSettings) {
-        self.jobs.resize(settings.jobs);
-        self.drain.replace(settings.drain);
-        self.job_timeout.replace(settings.job_timeout);
-    }
 }
 
 struct Pool {
@@ -188,89 +161,6 @@ pub async fn run(
         true => Ok(()),
         false => Err(Failure::new(FailureKind::Internal, "a loop of the queue ended in a panic; see the log")),
     }
-}
-
-async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToken) {
-    let permits = pool.limits.jobs.semaphore();
-    let mut size = pool.limits.jobs.size();
-    let mut taker = pool.queue.taker();
-    loop {
-        size.mark_unchanged();
-        let first = tokio::select! {
-            biased;
-            () = no_more.cancelled() => return,
-            // Those that are too many are taken away before anybody gets one.
-            Ok(()) = size.changed() => continue,
-            permit = permits.clone().acquire_owned() => permit,
-        };
-        // The semaphore is never closed.
-        let Ok(mut held) = first else { return };
-        while let Ok(more) = permits.clone().try_acquire_owned() {
-            held.merge(more);
-        }
-        let Some(started) = take(&mut taker, &held, &mut size, &no_more).await else {
-            if no_more.is_cancelled() {
-                return;
-            }
-            continue;
-        };
-        for leased in started {
-            let Some(permit) = held.split(1) else { break };
-            let pool = pool.clone();
-            let span = span_of(&leased);
-            let job = async move {
-                pool.job(Arc::new(leased)).await;
-                drop(permit);
-            };
-            jobs.spawn(job.instrument(span));
-        }
-    }
-}
-
-/// The next jobs, one for each permit at most; `None` when there are to be no more, or another number of
-/// them.
-async fn take(
-    taker: &mut Taker,
-    held: &OwnedSemaphorePermit,
-    size: &mut watch::Receiver<usize>,
-    no_more: &CancellationToken,
-) -> Option<Vec<Leased>> {
-    let enough = no_more.child_token();
-    let started = taker.next(held.num_permits(), &enough);
-    tokio::pin!(started);
-    tokio::select! {
-        started = &mut started => return started,
-        Ok(()) = size.changed() => enough.cancel(),
-    }
-    started.await
-}
-
-/// Runs the jobs that are delivered and whose finalize call is due again, beside the slots.
-async fn run_untold(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToken) {
-    let calls = Arc::new(Semaphore::new(CALLS_AT_ONCE));
-    loop {
-        let call = tokio::select! {
-            biased;
-            () = no_more.cancelled() => return,
-            call = calls.clone().acquire_owned() => call,
-        };
-        // The semaphore is never closed.
-        let Ok(call) = call else { return };
-        let Some(leased) = pool.queue.next_untold(&no_more).await else { return };
-        let pool = pool.clone();
-        let span = span_of(&leased);
-        let job = async move {
-            pool.job(Arc::new(leased)).await;
-            drop(call);
-        };
-        jobs.spawn(job.instrument(span));
-    }
-}
-
-/// What every line of a job says. At error level, so that no log level takes it off them.
-fn span_of(leased: &Leased) -> tracing::Span {
-    let (task_id, attempt, instance) = (leased.spec.task_id.get(), leased.attempt, leased.instance());
-    traces::adopt(error_span!("job", task_id, attempt, instance), leased.spec.trace.as_ref())
 }
 
 /// Why the pool ends an attempt before its runner does.
