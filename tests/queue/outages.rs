@@ -3,13 +3,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hauld::config::WorkerSettings;
+use hauld::failure::Result;
 use hauld::job::Outcome;
-use hauld::queue::Leased;
-use hauld::worker::{self, JobRunner};
+use hauld::queue::{Leased, Queue};
+use hauld::worker::JobRunner;
 use redis::AsyncCommands;
-use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::pool;
 use crate::support::redis::RedisServer;
 use crate::world::{LIST, World, element, eventually, next, within};
 
@@ -20,6 +22,19 @@ impl JobRunner for Finish {
     async fn run(&self, _: Arc<Leased>, _: CancellationToken) -> Outcome {
         Outcome::Done
     }
+}
+
+/// A pool of so many jobs at once.
+fn start(
+    world: &World,
+    queue: Queue,
+    jobs: usize,
+    stop: CancellationToken,
+    stop_now: CancellationToken,
+) -> JoinHandle<Result<()>> {
+    let (drain, job_timeout) = (Duration::from_secs(10), Duration::from_secs(600));
+    let settings = WorkerSettings { jobs, instance: "0".into(), drain, job_timeout };
+    tokio::spawn(pool::run(queue, settings, Arc::new(Finish), world.metrics.clone(), stop, stop_now))
 }
 
 #[tokio::test]
@@ -44,27 +59,7 @@ async fn the_pool_goes_on_by_itself_after_every_restart_of_the_server() {
     let mut world = World::on(RedisServer::start_durable()).await;
     let queue = world.queue("0").await;
     let stop = CancellationToken::new();
-    let pool = tokio::spawn({
-        let (queue, metrics, stop) = (queue.clone(), world.metrics.clone(), stop.clone());
-        let settings = WorkerSettings {
-            jobs: 4,
-            instance: "0".into(),
-            drain: Duration::from_secs(10),
-            job_timeout: Duration::from_secs(600),
-        };
-        async move {
-            worker::run(
-                queue,
-                worker::Limits::new(&settings),
-                Arc::new(Finish),
-                metrics,
-                watch::channel(None).1,
-                stop,
-                CancellationToken::new(),
-            )
-            .await
-        }
-    });
+    let pool = start(&world, queue.clone(), 4, stop.clone(), CancellationToken::new());
     let mut pushed = 0;
     for _ in 0..4 {
         for _ in 0..50 {
@@ -130,27 +125,7 @@ async fn a_stop_while_the_server_is_away_ends_in_time() {
     let mut world = World::new().await;
     let queue = world.queue("0").await;
     let (stop, stop_now) = (CancellationToken::new(), CancellationToken::new());
-    let pool = tokio::spawn({
-        let (metrics, stop) = (world.metrics.clone(), stop.clone());
-        let settings = WorkerSettings {
-            jobs: 1,
-            instance: "0".into(),
-            drain: Duration::from_secs(10),
-            job_timeout: Duration::from_secs(600),
-        };
-        async move {
-            worker::run(
-                queue,
-                worker::Limits::new(&settings),
-                Arc::new(Finish),
-                metrics,
-                watch::channel(None).1,
-                stop,
-                stop_now,
-            )
-            .await
-        }
-    });
+    let pool = start(&world, queue, 1, stop.clone(), stop_now);
     world.push(element(1)).await;
     eventually("it works", async || world.count("done").await == 1).await;
     world.server.kill9();

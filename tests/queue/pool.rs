@@ -10,10 +10,10 @@ use hauld::metrics::{KindLabel, Metrics, OutcomeLabel};
 use hauld::queue::{Leased, Queue};
 use hauld::worker::{self, JobRunner};
 use redis::AsyncCommands;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::pool;
 use crate::world::{World, element, eventually, failure, key, within};
 
 /// What the runner does with every job.
@@ -106,18 +106,7 @@ impl Pool {
         let handle = tokio::spawn({
             let (queue, runner, metrics) = (queue.clone(), runner.clone(), world.metrics.clone());
             let (stop, stop_now) = (stop.clone(), stop_now.clone());
-            async move {
-                worker::run(
-                    queue,
-                    worker::Limits::new(&settings),
-                    runner,
-                    metrics,
-                    watch::channel(None).1,
-                    stop,
-                    stop_now,
-                )
-                .await
-            }
+            pool::run(queue, settings, runner, metrics, stop, stop_now)
         });
         Pool { queue, stop, stop_now, handle }
     }

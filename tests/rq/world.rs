@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::python::Python;
+use crate::support::pool;
 use crate::support::redis::RedisServer;
 
 pub const LIST: &str = "rq:queue:downloads";
@@ -141,16 +142,7 @@ impl World {
                     drain: Duration::ZERO,
                     job_timeout: Duration::from_secs(60),
                 };
-                worker::run(
-                    queue,
-                    worker::Limits::new(&settings),
-                    runner,
-                    metrics,
-                    watch::channel(None).1,
-                    stop,
-                    CancellationToken::new(),
-                )
-                .await
+                pool::run(queue, settings, runner, metrics, stop, CancellationToken::new()).await
             }
         });
         Instance { name: within(name).await.unwrap(), stop, pool, threads: Some(threads) }

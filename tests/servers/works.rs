@@ -9,12 +9,11 @@ use hauld::config::{QueueSettings, RedisSettings, WorkerSettings};
 use hauld::job::Outcome;
 use hauld::metrics::Metrics;
 use hauld::queue::{Leased, Queue};
-use hauld::worker::{self, JobRunner};
-use tokio::sync::watch;
+use hauld::worker::JobRunner;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::wait;
+use crate::support::{pool, wait};
 
 pub const LIST: &str = "rq:queue:downloads";
 /// How soon taking goes on once the server is back.
@@ -65,18 +64,7 @@ impl Works {
         let (stop, runs) = (CancellationToken::new(), Runs::default());
         let pool = tokio::spawn({
             let (queue, metrics, stop, runner) = (queue.clone(), metrics.clone(), stop.clone(), Count(runs.clone()));
-            async move {
-                worker::run(
-                    queue,
-                    worker::Limits::new(&worker),
-                    Arc::new(runner),
-                    metrics,
-                    watch::channel(None).1,
-                    stop,
-                    CancellationToken::new(),
-                )
-                .await
-            }
+            pool::run(queue, worker, Arc::new(runner), metrics, stop, CancellationToken::new())
         });
         Ok(Works { queue, metrics, runs, stop, pool, _outcomes: outcomes })
     }

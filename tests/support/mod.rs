@@ -15,6 +15,7 @@
 //! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
 //! * [`catalog`], [`backend`], [`task_service`]: the services around the daemon
 //! * [`daemon`]: the binary under test
+//! * [`pool`]: a worker pool without the binary
 //! * [`producer`]: pushes jobs with the Node clients that backends use
 //! * [`remotes`]: where rclone delivers to
 //! * [`certificates`], [`process`], [`port`], [`wait`]: the small parts of the above
@@ -29,6 +30,7 @@ pub mod daemon;
 pub mod mariadb;
 pub mod media;
 pub mod origin;
+pub mod pool;
 pub mod port;
 pub mod process;
 pub mod producer;
