@@ -275,9 +275,7 @@ impl Account {
             let is_expected = match name.split_once(':').map_or(name, |(place, _)| place) {
                 "token" | "sweeps" | "counts" | "dead" | "recent" => true,
                 // The tombstones of instances and what is told of tasks, which go by themselves.
-                "claimed" | "story" | "stories" | "failures" | "progress" => {
-                    redis.ttl::<_, i64>(&key).await.expect("TTL") > 0
-                }
+                "claimed" | "story" | "stories" | "progress" => redis.ttl::<_, i64>(&key).await.expect("TTL") > 0,
                 _ => false,
             };
             if !is_expected {

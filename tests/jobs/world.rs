@@ -84,7 +84,7 @@ impl World {
             if kind == 'zset' then return redis.call('ZRANGE', KEYS[1], 0, -1) end
             if kind == 'string' then return redis.call('GET', KEYS[1]) end";
         let content = |key: &str| self.redis.cli(&["EVAL", READ, "1", key]);
-        let told = |key: &&str| ["stories", "failures", "story:", "progress:"].iter().any(|part| key.contains(part));
+        let told = |key: &&str| ["stories", "story:", "progress:"].iter().any(|part| key.contains(part));
         keys.lines()
             .filter(|key| !told(key))
             .filter(|key| key.contains(text) || content(key).contains(text))

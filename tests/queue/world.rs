@@ -93,7 +93,7 @@ impl World {
     pub async fn dump(&mut self) -> BTreeMap<String, Vec<u8>> {
         let mut dump = BTreeMap::new();
         let keys: Vec<String> = self.redis.keys("*").await.unwrap();
-        let is_told = |name: &String| ["stories", "failures", "story:"].iter().any(|part| name.contains(part));
+        let is_told = |name: &String| ["stories", "story:"].iter().any(|part| name.contains(part));
         for key in keys.into_iter().filter(|name| !is_told(name)) {
             let content: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut self.redis).await.unwrap();
             dump.insert(key, content);
