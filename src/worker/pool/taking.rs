@@ -41,14 +41,9 @@ pub(super) async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: Cance
             continue;
         };
         for leased in started {
+            // There is one for each: no more jobs than permits were asked for.
             let Some(permit) = held.split(1) else { break };
-            let pool = pool.clone();
-            let span = span_of(&leased);
-            let job = async move {
-                pool.job(Arc::new(leased)).await;
-                drop(permit);
-            };
-            jobs.spawn(job.instrument(span));
+            start(&pool, &jobs, leased, permit);
         }
     }
 }
@@ -83,14 +78,19 @@ pub(super) async fn run_untold(pool: Arc<Pool>, jobs: TaskTracker, no_more: Canc
         // The semaphore is never closed.
         let Ok(call) = call else { return };
         let Some(leased) = pool.queue.next_untold(&no_more).await else { return };
-        let pool = pool.clone();
-        let span = span_of(&leased);
-        let job = async move {
-            pool.job(Arc::new(leased)).await;
-            drop(call);
-        };
-        jobs.spawn(job.instrument(span));
+        start(&pool, &jobs, leased, call);
     }
+}
+
+/// Runs the job in a task of its own, which gives the permit back when the job is over.
+fn start(pool: &Arc<Pool>, jobs: &TaskTracker, leased: Leased, permit: OwnedSemaphorePermit) {
+    let pool = pool.clone();
+    let span = span_of(&leased);
+    let job = async move {
+        pool.job(Arc::new(leased)).await;
+        drop(permit);
+    };
+    jobs.spawn(job.instrument(span));
 }
 
 /// What every line of a job says. At error level, so that no log level takes it off them.
