@@ -2,7 +2,8 @@
 //!
 //! A child dies when its [`run`] future is dropped, when its time is over, and when this process
 //! dies, even by SIGKILL. What a child starts itself is in its process group and gets the same
-//! signals, except at a SIGKILL of this process: the kernel then only signals the child.
+//! signals, except at a SIGKILL of this process: the kernel then only signals the child. What is set up in
+//! the child itself, its limits of memory among it, is in the crate `hauld-confine`.
 
 use std::ffi::OsString;
 use std::io;
@@ -12,8 +13,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::{OnceLock, mpsc};
 use std::time::Duration;
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions};
-use rustix::process::{kill_process_group, setrlimit, waitid};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::runtime::Handle;
@@ -160,7 +160,7 @@ impl Child {
         command.envs(program.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.process_group(0).kill_on_drop(true);
-        confine(&mut command, program.max_memory);
+        hauld_confine::confine(command.as_std_mut(), program.max_memory);
 
         let (reply, child) = oneshot::channel();
         let order = Order { command, runtime: Handle::current(), reply };
@@ -302,34 +302,4 @@ fn spawner() -> io::Result<&'static mpsc::Sender<Order>> {
     })?;
     // When two first callers race, the loser's thread ends at once, having started nothing.
     Ok(SPAWNER.get_or_init(|| sender))
-}
-
-/// Has the kernel kill the child when this process dies, even by SIGKILL, bounds its memory, and keeps
-/// it from leaving a core file, which may hold what it was told.
-///
-/// The one place of the program that is not safe Rust: nothing else runs in the child before it becomes
-/// another program.
-#[allow(unsafe_code)]
-fn confine(command: &mut Command, max_memory: Option<u64>) {
-    let parent = rustix::process::getpid();
-    let at_most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
-    // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
-    // allowed. It makes plain system calls, which neither allocate nor lock.
-    unsafe {
-        command.pre_exec(move || {
-            setrlimit(Resource::Core, at_most(0))?;
-            // Ours are closed anyway; these are what we were started with ourselves. A kernel before 5.11
-            // does not know the call, and leaves them open.
-            libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            if let Some(bytes) = max_memory {
-                setrlimit(Resource::As, at_most(bytes))?;
-            }
-            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-            // A parent that died before the call above sends no signal any more.
-            if rustix::process::getppid() != Some(parent) {
-                return Err(io::Error::from_raw_os_error(rustix::io::Errno::SRCH.raw_os_error()));
-            }
-            Ok(())
-        });
-    }
 }

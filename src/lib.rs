@@ -33,7 +33,7 @@
 //!   `admission`: what both ask of a caller's token
 //!
 //! [`fuzzing`] is for the fuzz targets alone.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod admin;
 mod admission;

@@ -1,4 +1,5 @@
 //! The command line program: arguments, configuration, logs, work, exit status.
+#![forbid(unsafe_code)]
 
 use std::process::ExitCode;
 
