@@ -13,16 +13,20 @@ CHAOS_KILLS ?= 1000
 # And how many it stops with SIGTERM.
 CHAOS_SIGTERMS ?= 1000
 
+# How long `make soak` goes on.
+SOAK_SECONDS ?= 3600
+
 # The benchmarks to run: any of playlist, decrypt, engine, queue, hook.
 BENCH ?= playlist decrypt engine queue hook
 
-.PHONY: help deps demo-deps bench-deps build deb test fuzz chaos demo bench fmt clean
+.PHONY: help deps demo-deps bench-deps build deb test fuzz chaos soak demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
 	@echo 'make test    format check, lints, licences of dependencies and every test, against a real Redis and real ffmpeg'
 	@echo 'make fuzz    mutated texts into each reader of what strangers write, FUZZ_SECONDS=$(FUZZ_SECONDS) for each; FUZZ_SEED= repeats a run'
 	@echo 'make chaos   kill instances and Redis until CHAOS_KILLS=$(CHAOS_KILLS), then account for every job; CHAOS_SEED= repeats a plan'
+	@echo 'make soak    jobs under faults of origin, Redis and network for SOAK_SECONDS=$(SOAK_SECONDS), and whether anything grows; SOAK_SEED= repeats a plan'
 	@echo 'make bench   how fast it is, as tables; BENCH="engine" runs only that one of: $(BENCH)'
 	@echo 'make build   the release binary, its manual pages and completions: $(TARGET_DIR)/release/'
 	@echo 'make deb     a Debian package of it, in $(TARGET_DIR)/debian; HAULD_BINARY= packages another program'
@@ -75,9 +79,14 @@ fuzz:
 # A short run is part of `make test`.
 chaos: deps
 	@echo '==> build and kill $(CHAOS_KILLS) times'
-	CHAOS_KILLS=$(CHAOS_KILLS) $(CARGO) test --locked --test chaos -- --nocapture
+	CHAOS_KILLS=$(CHAOS_KILLS) $(CARGO) test --locked --test chaos whatever_dies -- --nocapture
 	@echo '==> stop $(CHAOS_SIGTERMS) times while jobs are pushed'
 	CHAOS_SIGTERMS=$(CHAOS_SIGTERMS) $(CARGO) test --locked --test jobs stops_that_race -- --nocapture
+
+# A short run is part of `make test`.
+soak: deps
+	@echo '==> build and soak for $(SOAK_SECONDS) s'
+	SOAK_SECONDS=$(SOAK_SECONDS) $(CARGO) test --locked --test chaos whatever_goes_wrong -- --nocapture
 
 # The dev profile: a release build from nothing takes several minutes on two cores.
 demo: demo-deps

@@ -185,6 +185,8 @@ metrics! {
     redis_round_trip_seconds: Histogram = "redis_round_trip_seconds", round_trip_buckets();
     /// Free bytes on the disk of the staging directory.
     staging_free_bytes: Gauge<f64, AtomicU64> = "staging_free_bytes", Gauge::default();
+    /// Tasks of the asynchronous runtime that have not ended.
+    runtime_tasks: Gauge = "runtime_tasks", Gauge::default();
     /// Unix time of the last job that was done.
     last_success: Gauge = "last_success_timestamp_seconds", Gauge::default();
 }
@@ -246,6 +248,9 @@ impl Metrics {
     /// Sets what nobody counts: it is only known when somebody asks.
     fn look(&self) {
         process::look(self);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.runtime_tasks.set(runtime.metrics().num_alive_tasks() as i64);
+        }
         self.media_connections.set(crate::http::OPEN_CONNECTIONS.count());
         self.redis_connections.set(crate::redis_client::OPEN_CONNECTIONS.count());
     }

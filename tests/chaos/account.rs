@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hauld::job::Element;
@@ -10,14 +9,15 @@ use hauld::queue::DeadEnvelope;
 use redis::AsyncCommands;
 use redis::aio::MultiplexedConnection;
 
-use crate::element::{Kind, Pushed, folder};
+use crate::element::{Kind, LECTURE, Pushed, folder};
+use crate::leavings;
 use crate::producer::{ACCEPTED, LIST};
 use crate::support::backend::check_finalize_signature;
 use crate::support::daemon::{SECRET, tree};
 use crate::support::origin::Request;
 use crate::world::{Event, World};
 
-const PREFIX: &str = "{rq:queue:downloads}:hauld:";
+pub const PREFIX: &str = "{rq:queue:downloads}:hauld:";
 /// Of an account that does not add up so many elements tell their story.
 const STORIES: usize = 4;
 /// A call of an instance is looked at as cut short by what happened to the instance so much later.
@@ -90,6 +90,7 @@ pub async fn settle_accounts(world: &World, pushed: &[Pushed], at_rest: Result<(
     let accepted: BTreeSet<u64> = redis.smembers(ACCEPTED).await.expect("the accepted elements");
     let accepted: Vec<&Pushed> = pushed.iter().filter(|element| accepted.contains(&element.number)).collect();
     account.accepted = accepted.len();
+    let every_task: BTreeSet<u64> = accepted.iter().filter_map(|element| element.task).collect();
     let dead: Vec<Vec<u8>> = redis.lrange(format!("{PREFIX}dead"), 0, -1).await.expect("the dead list");
     account.dead = dead.len();
     let mut dead_of: HashMap<Vec<u8>, Vec<DeadEnvelope>> = HashMap::new();
@@ -119,13 +120,12 @@ pub async fn settle_accounts(world: &World, pushed: &[Pushed], at_rest: Result<(
     }
     account.finalize_calls = calls.values().map(Vec::len).sum();
     let events = world.events();
-    let mut film = None;
     for (task, elements) in &tasks {
         let kind = elements[0].kind;
         let set_aside = elements.iter().flat_map(|element| dead_of.remove(&element.bytes).unwrap_or_default());
         account.check_doubles(*task, elements.len(), &set_aside.collect::<Vec<_>>());
         account.check_task(&mut redis, *task, "completed").await;
-        account.check_folder(world, *task, kind, &mut film);
+        account.check_folder(world, *task, kind);
         account.check_calls(*task, elements, &calls.remove(task).unwrap_or_default(), &events);
     }
     for task in calls.into_keys() {
@@ -142,7 +142,10 @@ pub async fn settle_accounts(world: &World, pushed: &[Pushed], at_rest: Result<(
     if account.done != tasks.len() as u64 {
         account.fault(None, format!("{} elements are counted as done, and {} should be", account.done, tasks.len()));
     }
-    account.check_what_is_left(world, &mut redis, &tasks).await;
+    let done = tasks.keys().copied().collect();
+    for leaving in leavings::find(world, &mut redis, &done, every_task.len()).await {
+        account.fault(None, leaving);
+    }
     account.tell_stories(world, &mut redis).await;
     account
 }
@@ -193,29 +196,27 @@ impl Account {
         }
     }
 
-    /// The folder is there, with these files and no others. All films are the same.
-    fn check_folder(&mut self, world: &World, task: u64, kind: Kind, film: &mut Option<Vec<u8>>) {
+    /// The folder is there, with these files and no others.
+    fn check_folder(&mut self, world: &World, task: u64, kind: Kind) {
         let directory = world.delivered().join(folder(task));
         let found = tree(&directory);
         let read = |path: &str| std::fs::read(directory.join(path)).unwrap_or_default();
-        if kind == Kind::Film {
-            let [path] = &found[..] else { return self.fault(Some(task), format!("delivered as {found:?}")) };
-            let content = read(path);
-            let film = film.get_or_insert_with(|| content.clone());
-            if content.is_empty() || content != *film {
-                self.fault(Some(task), format!("{path} has {} bytes and is not like the others", content.len()));
-            }
-            return;
-        }
-        let expected = kind.delivered(task);
-        let names: Vec<&str> = expected.iter().map(|(path, _)| path.as_str()).collect();
-        if found != names {
-            self.fault(Some(task), format!("delivered as {found:?} and not {names:?}"));
-        }
-        for (path, content) in &expected {
+        let plain = kind.delivered(task);
+        for (path, content) in &plain {
             if read(path) != *content {
                 self.fault(Some(task), format!("{path} is not what was downloaded"));
             }
+        }
+        let others: Vec<&String> = found.iter().filter(|path| plain.iter().all(|(name, _)| name != *path)).collect();
+        match (kind.film(), &others[..]) {
+            (None, []) => {}
+            (Some(shape), [path]) if ["mp4", "ts"].iter().any(|end| **path == format!("{LECTURE}.{end}")) => {
+                let content = read(path);
+                if !world.films.is_exact(shape, &content) {
+                    self.fault(Some(task), format!("{path} ({shape:?}) has {} bytes and is not exact", content.len()));
+                }
+            }
+            _ => self.fault(Some(task), format!("delivered as {found:?}")),
         }
     }
 
@@ -225,6 +226,9 @@ impl Account {
         let Some((_, earlier)) = calls.split_last() else {
             return self.fault(Some(task), "the backend was never told".into());
         };
+        if calls.iter().all(|call| call.status != Some(200)) {
+            self.fault(Some(task), "the backend has accepted no call".into());
+        }
         self.repeated_calls += earlier.len();
         let ids: BTreeSet<String> = elements.iter().map(|element| Element(element.bytes.clone()).id()).collect();
         let keys: BTreeSet<&str> =
@@ -232,13 +236,15 @@ impl Account {
         if !keys.iter().all(|key| ids.contains(*key)) {
             self.fault(Some(task), format!("the finalize calls have the idempotency keys {keys:?} and not {ids:?}"));
         }
-        for call in earlier {
+        // One that was refused is made again.
+        for call in earlier.iter().filter(|call| call.status.is_none_or(|status| status == 200)) {
             let who = caller(call);
             let is_cut_short = events.iter().any(|event| {
                 let concerns = event.who == who || event.who == "server";
                 let is_grave = match event.what {
                     "kill" | "kill of the server" => true,
-                    "stop" | "frozen connections" | "stop of the server" => event.lasted > Duration::from_secs(1),
+                    "stop" | "frozen connections" | "late connections" => event.lasted > Duration::from_secs(1),
+                    "stop of the server" | "read-only server" | "full server" => event.lasted > Duration::from_secs(1),
                     _ => false,
                 };
                 concerns
@@ -255,48 +261,17 @@ impl Account {
         }
     }
 
-    /// Neither folders, keys nor processes that nobody knows of.
-    async fn check_what_is_left(
-        &mut self,
-        world: &World,
-        redis: &mut MultiplexedConnection,
-        tasks: &BTreeMap<u64, Vec<&Pushed>>,
-    ) {
-        let known: BTreeSet<String> = tasks.keys().map(|task| folder(*task)).collect();
-        for entry in std::fs::read_dir(world.delivered()).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !known.contains(&name) {
-                self.fault(None, format!("{name:?} is delivered, and should not be"));
-            }
-        }
-        let keys: Vec<String> = redis.keys(format!("{PREFIX}*")).await.expect("keys");
-        for key in keys {
-            let name = key.strip_prefix(PREFIX).expect("the prefix");
-            let is_expected = match name.split_once(':').map_or(name, |(place, _)| place) {
-                "token" | "sweeps" | "counts" | "dead" | "recent" => true,
-                // The tombstones of instances and what is told of tasks, which go by themselves.
-                "claimed" | "story" | "stories" | "progress" => redis.ttl::<_, i64>(&key).await.expect("TTL") > 0,
-                _ => false,
-            };
-            if !is_expected {
-                let content: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(redis).await.unwrap_or_default();
-                self.fault(None, format!("the key {key} is left: {}", String::from_utf8_lossy(&content)));
-            }
-        }
-        for outcome in tree(&world.staging().join(".outcomes")) {
-            self.fault(None, format!("an outcome is left in the journal: {outcome}"));
-        }
-        for process in processes_that_name(world.directory()) {
-            self.fault(None, format!("a process is left: {process}"));
-        }
-    }
-
     async fn tell_stories(&mut self, world: &World, redis: &mut MultiplexedConnection) {
         let tasks: BTreeSet<u64> = self.faults.iter().filter_map(|(task, _)| *task).collect();
         for task in tasks.into_iter().take(STORIES) {
             let story = story(world, redis, task).await;
             self.stories.push_str(&story);
         }
+    }
+
+    /// Elements that have come to an end.
+    pub fn jobs(&self) -> usize {
+        self.done as usize + self.dead
     }
 
     /// One line: what was done, and what came of it.
@@ -337,7 +312,7 @@ impl Account {
         for (task, fault) in self.faults.iter().take(40) {
             let _ = writeln!(text, "FAULT {}{fault}", task.map(|task| format!("task {task}: ")).unwrap_or_default());
         }
-        panic!("the account does not add up\n{text}repeat with CHAOS_SEED={}", world.seed);
+        panic!("the account does not add up\n{text}repeat with the seed {}", world.seed);
     }
 }
 
@@ -373,18 +348,4 @@ async fn story(world: &World, redis: &mut MultiplexedConnection, task: u64) -> S
         }
     }
     text
-}
-
-/// Processes that have `directory` in their command line.
-fn processes_that_name(directory: &Path) -> Vec<String> {
-    let directory = directory.display().to_string();
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
-        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let command = String::from_utf8_lossy(&command).replace('\0', " ");
-        if command.contains(&directory) {
-            found.push(command);
-        }
-    }
-    found
 }

@@ -3,7 +3,13 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
+use crate::films::{Doom, Shape};
 use crate::support::{Lecture, Manifest};
+
+/// The only lecture of each course: its path without an extension.
+pub const LECTURE: &str = "01 Start/001 Only";
+/// The captions of a film, in its files.
+const CAPTIONS: &str = "en.vtt";
 
 /// What kind of job an element is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,8 +18,10 @@ pub enum Kind {
     Quick,
     /// A file that comes late.
     Slow,
-    /// A stream that ffmpeg puts into another container.
-    Film,
+    /// A stream, with captions and a file beside it.
+    Film(Shape),
+    /// A stream that cannot be downloaded.
+    Doomed(Doom),
     /// As quick, but the first answer of the catalogue is no manifest: the second attempt succeeds.
     Flaky,
     /// The catalogue never answers a manifest: given up after all attempts.
@@ -25,34 +33,20 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// With how many of a hundred elements each kind comes.
-    const SHARES: [(Kind, u32); 7] = [
-        (Kind::Quick, 43),
-        (Kind::Slow, 25),
-        (Kind::Film, 5),
-        (Kind::Flaky, 12),
-        (Kind::Broken, 5),
-        (Kind::Missing, 4),
-        (Kind::Rubbish, 6),
-    ];
-
-    /// One by chance.
-    pub fn any(rng: &mut fastrand::Rng) -> Kind {
-        let mut throw = rng.u32(..100);
-        for (kind, share) in Kind::SHARES {
-            match throw.checked_sub(share) {
-                Some(rest) => throw = rest,
-                None => return kind,
-            }
-        }
-        Kind::Quick
+    /// The kind of this name.
+    fn named(name: &str) -> Option<Kind> {
+        use Kind::*;
+        let plain = [Quick, Slow, Flaky, Broken, Missing, Rubbish].into_iter();
+        let films = Shape::ALL.into_iter().map(Film).chain(Doom::ALL.into_iter().map(Doomed));
+        plain.chain(films).find(|kind| kind.name() == name)
     }
 
     fn name(self) -> &'static str {
         match self {
             Kind::Quick => "quick",
             Kind::Slow => "slow",
-            Kind::Film => "film",
+            Kind::Film(shape) => shape.name(),
+            Kind::Doomed(doom) => doom.name(),
             Kind::Flaky => "flaky",
             Kind::Broken => "broken",
             Kind::Missing => "missing",
@@ -64,29 +58,33 @@ impl Kind {
     /// to be delivered.
     pub fn death(self) -> Option<(&'static str, u32)> {
         match self {
-            Kind::Quick | Kind::Slow | Kind::Film | Kind::Flaky => None,
+            Kind::Quick | Kind::Slow | Kind::Film(_) | Kind::Flaky => None,
+            Kind::Doomed(doom) => Some(doom.death()),
             Kind::Broken => Some(("manifest_invalid", 3)),
             Kind::Missing => Some(("course_not_found", 1)),
             Kind::Rubbish => Some(("malformed_job", 0)),
         }
     }
 
-    /// What the catalogue answers to request number `count` (from 1) for a course; `Err` is a status.
-    pub fn answer(self, task: u64, count: usize, origin: &str) -> Result<Value, u16> {
-        let course = |lecture: Lecture| Ok(Manifest::new(&folder(task)).section("Start", [lecture]).json());
+    /// What the catalogue answers to request number `count` (from 1) for a course; `Err` is a status. The media
+    /// host is at the URL `media`.
+    pub fn answer(self, task: u64, count: usize, media: &str) -> Result<Value, u16> {
+        let stream = |film: &str| Lecture::new("Only").stream(&format!("{media}/films/{task}/{film}/index.m3u8"));
+        let course = |lecture: Lecture| {
+            let files = self.files(task).into_iter();
+            let lecture = files.fold(lecture, |lecture, (name, path)| match name {
+                CAPTIONS => lecture.caption("en", &format!("{media}{path}")),
+                _ => lecture.asset(name, &format!("{media}{path}")),
+            });
+            Ok(Manifest::new(&folder(task)).section("Start", [lecture]).json())
+        };
         match self {
             Kind::Missing | Kind::Rubbish => Err(404),
             Kind::Broken => Ok(json!({"title": task})),
             Kind::Flaky if count == 1 => Ok(json!({"title": task})),
-            Kind::Film => course(Lecture::new("Only").stream(&format!("{origin}/film/index.m3u8"))),
-            Kind::Quick | Kind::Flaky | Kind::Slow => {
-                let lecture = Lecture::new("Only");
-                course(
-                    self.files(task)
-                        .into_iter()
-                        .fold(lecture, |lecture, (name, path)| lecture.asset(name, &format!("{origin}{path}"))),
-                )
-            }
+            Kind::Film(shape) => course(stream(shape.name())),
+            Kind::Doomed(doom) => course(stream(doom.name())),
+            Kind::Quick | Kind::Flaky | Kind::Slow => course(Lecture::new("Only")),
         }
     }
 
@@ -97,14 +95,28 @@ impl Kind {
                 vec![("one.bin", format!("/files/{task}/1")), ("two.bin", format!("/files/{task}/2"))]
             }
             Kind::Slow => vec![("late.bin", format!("/late/{task}"))],
+            Kind::Film(_) => {
+                vec![("notes.bin", format!("/files/{task}/notes")), (CAPTIONS, format!("/files/{task}/vtt"))]
+            }
             _ => Vec::new(),
         }
     }
 
-    /// What is delivered: relative path and content of each file, except of a film.
+    /// What is delivered beside the stream: relative path and content of each file.
     pub fn delivered(self, task: u64) -> Vec<(String, Bytes)> {
-        let file = |(name, path): (&str, String)| (format!("01 Start/001 Only - {name}"), content(&path));
+        let file = |(name, path): (&str, String)| match name {
+            CAPTIONS => (format!("{LECTURE}.{name}"), content(&path)),
+            _ => (format!("{LECTURE} - {name}"), content(&path)),
+        };
         self.files(task).into_iter().map(file).collect()
+    }
+
+    /// The stream of the course.
+    pub fn film(self) -> Option<Shape> {
+        match self {
+            Kind::Film(shape) => Some(shape),
+            _ => None,
+        }
     }
 }
 
@@ -129,7 +141,7 @@ pub fn read_course_url(url: &str) -> Option<(Kind, u64)> {
     let mut parts = url.trim_end_matches('/').rsplit('/');
     let task = parts.next()?.parse().ok()?;
     let name = parts.next()?;
-    Kind::SHARES.iter().map(|(kind, _)| *kind).find(|kind| kind.name() == name).map(|kind| (kind, task))
+    Some((Kind::named(name)?, task))
 }
 
 /// One element that was sent to Redis; whether Redis has accepted it is known at the end.

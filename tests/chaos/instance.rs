@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
+use crate::plan::pick;
 use crate::support::daemon::{Daemon, SECRET};
 use crate::support::proxy::Proxy;
 use crate::world::World;
@@ -14,9 +15,9 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(45);
 /// More than `queue.lease_seconds` and two sweeps.
 const LONGER_THAN_THE_LEASE: std::ops::Range<u64> = 3_500..5_500;
 
-/// What happens next, and with how many of a hundred steps.
+/// What happens next.
 #[derive(Debug, Clone, Copy)]
-enum Step {
+pub enum Step {
     Kill,
     KillWhileStopped,
     Drain,
@@ -26,19 +27,8 @@ enum Step {
     Cut,
     Freeze,
     SwallowAnswers,
+    Delay,
 }
-
-const SHARES: [(Step, u32); 9] = [
-    (Step::Kill, 46),
-    (Step::KillWhileStopped, 4),
-    (Step::Drain, 7),
-    (Step::HurriedDrain, 3),
-    (Step::ShortStop, 4),
-    (Step::LongStop, 6),
-    (Step::Cut, 12),
-    (Step::Freeze, 8),
-    (Step::SwallowAnswers, 10),
-];
 
 /// One slot of the fleet.
 pub struct Instance {
@@ -50,29 +40,9 @@ pub struct Instance {
     who: String,
 }
 
-/// Does one thing after the other to an instance until there have been enough kills. What is left runs and is
-/// not disturbed any more.
-pub async fn drive(world: Arc<World>, slot: usize) -> Instance {
-    let mut rng = world.rng(slot as u64);
-    let proxy = Proxy::to(world.redis_port);
-    let (who, daemon) = launch(&world, slot, &proxy, &mut rng);
-    let mut instance = Instance { slot, rng, proxy, daemon, who };
-    while world.goes_on() {
-        let pause = instance.rng.u64(50..1_500);
-        sleep(Duration::from_millis(pause)).await;
-        if let Some(status) = instance.daemon.exited() {
-            world.complain(format!("{} has ended by itself: {status}", instance.who));
-            instance.replace(&world);
-        }
-        let step = instance.next_step();
-        instance.take(step, &world).await;
-    }
-    instance
-}
-
 fn launch(world: &World, slot: usize, proxy: &Proxy, rng: &mut fastrand::Rng) -> (String, Daemon) {
     let who = format!("g{}", world.next_process());
-    let daemon = Daemon::builder()
+    let builder = Daemon::builder()
         .set("redis.url", format!("redis://127.0.0.1:{}/0", proxy.port()))
         .set("worker.instance", slot.to_string())
         .set("worker.jobs", rng.i64(2..=4))
@@ -88,22 +58,39 @@ fn launch(world: &World, slot: usize, proxy: &Proxy, rng: &mut fastrand::Rng) ->
         .set("report.api_base_url", world.origin.url(&format!("/backend/{who}")))
         .secret("report.secret", SECRET)
         .staging(&world.staging())
-        .delivered(&world.delivered())
-        .launch();
+        .delivered(&world.delivered());
+    let daemon = (world.plan.settings)(builder, slot).launch();
     world.note(&who, "start", Duration::ZERO);
     (who, daemon)
 }
 
 impl Instance {
-    fn next_step(&mut self) -> Step {
-        let mut throw = self.rng.u32(..100);
-        for (step, share) in SHARES {
-            match throw.checked_sub(share) {
-                Some(rest) => throw = rest,
-                None => return step,
+    pub fn start(world: &World, slot: usize) -> Instance {
+        let mut rng = world.rng(slot as u64);
+        let proxy = Proxy::to(world.redis_port);
+        let (who, daemon) = launch(world, slot, &proxy, &mut rng);
+        Instance { slot, rng, proxy, daemon, who }
+    }
+
+    /// Its process id and its admin port.
+    pub fn process(&self) -> (u32, u16) {
+        (self.daemon.pid(), self.daemon.admin_port())
+    }
+
+    /// Does one thing after the other to it as long as the plan goes on. What is left runs and is not disturbed
+    /// any more.
+    pub async fn drive(mut self, world: Arc<World>) -> Instance {
+        let steps = &world.plan.instances;
+        while world.goes_on() {
+            self.rest(steps.pause.clone()).await;
+            if let Some(status) = self.daemon.exited() {
+                world.complain(format!("{} has ended by itself: {status}", self.who));
+                self.replace(&world);
             }
+            let step = pick(&mut self.rng, steps.shares);
+            self.take(step, &world).await;
         }
-        Step::Kill
+        self
     }
 
     async fn take(&mut self, step: Step, world: &World) {
@@ -139,6 +126,13 @@ impl Instance {
                 self.proxy.cut();
                 self.proxy.resume();
                 world.note(&self.who, "swallowed answers", begin.elapsed());
+            }
+            Step::Delay => {
+                let begin = Instant::now();
+                self.proxy.delay(Duration::from_millis(self.rng.u64(20..300)));
+                self.rest(500..5_000).await;
+                self.proxy.resume();
+                world.note(&self.who, "late connections", begin.elapsed());
             }
         }
     }

@@ -8,6 +8,7 @@ use redis::{AsyncCommands, RedisResult};
 use tokio::time::sleep;
 
 use crate::element::{self, Kind, Pushed};
+use crate::plan::{Shares, pick};
 use crate::world::World;
 
 pub const LIST: &str = "rq:queue:downloads";
@@ -18,6 +19,8 @@ pub const ACCEPTED: &str = "chaos:accepted";
 const MOST_WAITING: u64 = 30;
 /// Of a hundred orders so many come twice.
 const DOUBLES: u32 = 6;
+/// Between two of the last orders, in ms.
+const LAST_ORDERS: std::ops::Range<u64> = 5..60;
 
 /// Pushes until the instances are left in peace, and then a few more for those.
 pub async fn produce(world: Arc<World>) -> Vec<Pushed> {
@@ -25,11 +28,13 @@ pub async fn produce(world: Arc<World>) -> Vec<Pushed> {
     let mut pushed: Vec<Pushed> = Vec::new();
     let mut connection = None;
     let mut last_orders = 12;
+    let mut pace = world.plan.orders.clone();
     while last_orders > 0 {
         if !world.goes_on() {
             last_orders -= 1;
+            pace = LAST_ORDERS;
         }
-        sleep(Duration::from_millis(rng.u64(5..60))).await;
+        sleep(Duration::from_millis(rng.u64(pace.clone()))).await;
         let Some(redis) = connected(&world, &mut connection).await else { continue };
         match redis.llen::<_, u64>(LIST).await {
             Ok(waiting) if waiting >= MOST_WAITING => continue,
@@ -39,7 +44,10 @@ pub async fn produce(world: Arc<World>) -> Vec<Pushed> {
                 continue;
             }
         }
-        let orders = orders(&mut rng, &pushed);
+        let orders = orders(&mut rng, world.plan.kinds, &pushed);
+        for order in orders.iter().filter(|order| order.kind.death().is_some()) {
+            order.task.inspect(|task| world.doom(*task));
+        }
         if push(redis, &orders).await.is_err() {
             connection = None;
         }
@@ -59,7 +67,7 @@ async fn connected<'a>(
 }
 
 /// One order; sometimes with its double, sometimes the double of an earlier one.
-fn orders(rng: &mut fastrand::Rng, pushed: &[Pushed]) -> Vec<Pushed> {
+fn orders(rng: &mut fastrand::Rng, kinds: Shares<Kind>, pushed: &[Pushed]) -> Vec<Pushed> {
     let number = pushed.len() as u64 + 1;
     let is_delivered = |order: &&Pushed| order.kind.death().is_none();
     if rng.u32(..100) < DOUBLES {
@@ -81,7 +89,7 @@ fn orders(rng: &mut fastrand::Rng, pushed: &[Pushed]) -> Vec<Pushed> {
             }
         };
     }
-    vec![new_order(number, Kind::any(rng))]
+    vec![new_order(number, pick(rng, kinds))]
 }
 
 fn new_order(number: u64, kind: Kind) -> Pushed {

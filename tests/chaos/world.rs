@@ -1,24 +1,26 @@
 //! What the drivers share: the origin, the directories, and the story so far.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
-use serde_json::json;
 
-use crate::element;
-use crate::support::origin::{Fault, Request};
-use crate::support::{Origin, Publish, Reply, media};
+use crate::films::Films;
+use crate::origin;
+use crate::plan::{End, Plan};
+use crate::support::origin::Request;
+use crate::support::{Origin, Proxy};
+use crate::troubles::Troubles;
 
 /// One thing that was done to somebody.
 #[derive(Debug, Clone)]
 pub struct Event {
     pub at: Instant,
-    /// `g<number>`: one process from its start to its end; `server`; `all`.
+    /// `g<number>`: one process from its start to its end; `server`; `media`; `all`.
     pub who: String,
     pub what: &'static str,
     /// How long it lasted.
@@ -27,9 +29,13 @@ pub struct Event {
 
 pub struct World {
     pub seed: u64,
+    pub plan: Plan,
     pub redis_port: u16,
     pub origin: Origin,
-    kills_wanted: usize,
+    /// In front of the media host.
+    pub media: Proxy,
+    pub films: Arc<Films>,
+    pub troubles: Arc<Troubles>,
     kills: AtomicUsize,
     processes: AtomicUsize,
     begin: Instant,
@@ -37,33 +43,47 @@ pub struct World {
     events: Mutex<Vec<Event>>,
     /// What a driver has seen that must not be.
     complaints: Mutex<Vec<String>>,
+    /// The tasks whose jobs are to die.
+    doomed: Mutex<BTreeSet<u64>>,
 }
 
 impl World {
-    pub fn new(seed: u64, kills_wanted: usize, redis_port: u16) -> World {
+    pub fn new(seed: u64, plan: Plan, redis_port: u16) -> World {
         let directory = tempfile::tempdir().expect("temporary directory");
         std::fs::create_dir(directory.path().join("logs")).expect("directory of the logs");
+        let origin = Origin::start();
+        let media = Proxy::to(origin.port());
+        let films = Arc::new(Films::publish());
+        let troubles = Arc::new(Troubles::new(plan.troubles, chances(seed, 400)));
+        origin::furnish(&origin, format!("http://127.0.0.1:{}", media.port()), films.clone(), troubles.clone());
         World {
             seed,
+            plan,
             redis_port,
-            origin: origin(),
-            kills_wanted,
+            origin,
+            media,
+            films,
+            troubles,
             kills: AtomicUsize::new(0),
             processes: AtomicUsize::new(0),
             begin: Instant::now(),
             directory,
             events: Mutex::default(),
             complaints: Mutex::default(),
+            doomed: Mutex::default(),
         }
     }
 
     /// The chances of one driver.
     pub fn rng(&self, driver: u64) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.seed.wrapping_mul(1000).wrapping_add(driver))
+        chances(self.seed, driver)
     }
 
     pub fn goes_on(&self) -> bool {
-        self.kills.load(SeqCst) < self.kills_wanted
+        match self.plan.end {
+            End::Kills(kills) => self.kills.load(SeqCst) < kills,
+            End::Time(time) => self.begin.elapsed() < time,
+        }
     }
 
     /// An instance was killed.
@@ -82,6 +102,15 @@ impl World {
         lock(&self.events).push(Event { at, who: who.to_owned(), what, lasted });
     }
 
+    /// The job of a task is to die.
+    pub fn doom(&self, task: u64) {
+        lock(&self.doomed).insert(task);
+    }
+
+    pub fn is_doomed(&self, task: u64) -> bool {
+        lock(&self.doomed).contains(&task)
+    }
+
     pub fn complain(&self, complaint: String) {
         lock(&self.complaints).push(complaint);
     }
@@ -98,11 +127,16 @@ impl World {
 
     /// How often each thing was done.
     pub fn counts(&self) -> BTreeMap<&'static str, usize> {
-        let mut counts = BTreeMap::new();
+        let mut counts = self.troubles.counts();
         for event in lock(&self.events).iter() {
             *counts.entry(event.what).or_default() += 1;
         }
         counts
+    }
+
+    /// The time since the beginning, in seconds.
+    pub fn seconds(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
     }
 
     /// Since the beginning.
@@ -153,33 +187,10 @@ impl World {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+fn chances(seed: u64, driver: u64) -> fastrand::Rng {
+    fastrand::Rng::with_seed(seed.wrapping_mul(1000).wrapping_add(driver))
 }
 
-/// Catalogue, media host and backend. The paths of the first and the last name the process that asks:
-/// `/catalog/g7`, `/backend/g7/…`.
-fn origin() -> Origin {
-    let origin = Origin::start();
-    let base = origin.url("");
-    let counts: Mutex<HashMap<u64, usize>> = Mutex::default();
-    origin.answer("/catalog/*", move |request| {
-        let course = request.query("url").and_then(|url| element::read_course_url(&url));
-        let Some((kind, task)) = course else { return Reply::status(404) };
-        let mut counts = lock(&counts);
-        let count = counts.entry(task).or_default();
-        *count += 1;
-        match kind.answer(task, *count, &base) {
-            Ok(answer) => Reply::json(&answer),
-            Err(status) => Reply::status(status),
-        }
-    });
-    let file = |request: &Request| Reply::ok("application/octet-stream", element::content(&request.path));
-    origin.answer("/files/*", file);
-    origin.answer("/late/*", file);
-    origin.fault("/late/*", Fault::Delay(Duration::from_millis(200)));
-    origin.answer("/backend/*", |_| Reply::json(&json!({"success": true})));
-    origin.fault("/backend/*", Fault::Delay(Duration::from_millis(15)));
-    Publish::of(&media::ts().first(2)).encrypted().at(&origin, "/film");
-    origin
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

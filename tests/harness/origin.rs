@@ -118,6 +118,20 @@ async fn statuses_come_so_often_and_then_all_is_well() {
 }
 
 #[tokio::test]
+async fn a_mood_comes_before_the_faults_of_a_path() {
+    let (origin, client) = start();
+    origin.fault("/a/*", Fault::Status(500).times(1));
+    origin.misbehave(|request| request.query("sick").map(|_| Fault::Status(503)));
+    let mut seen = Vec::new();
+    for target in ["/a/seg1.ts?sick=1", "/a/seg1.ts", "/a/seg1.ts?sick=1", "/a/seg1.ts"] {
+        seen.push(client.get(origin.url(target)).send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(seen, [503, 500, 503, 200]);
+    assert_eq!(origin.served("/a/seg1.ts").unwrap().body, BODY);
+    assert!(origin.served("/nothing").is_none());
+}
+
+#[tokio::test]
 async fn other_answers_in_place_of_the_file() {
     let (origin, client) = start();
     origin.put("/b/moved.ts", "moved");

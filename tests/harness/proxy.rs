@@ -47,3 +47,17 @@ async fn a_swallowed_answer_belongs_to_a_command_that_was_executed() {
     proxy.resume();
     assert_eq!(connect(&proxy).await.unwrap().incr::<_, _, u8>("a", 1).await.unwrap(), 2);
 }
+
+#[tokio::test]
+async fn delayed_pieces_arrive_later_and_whole() {
+    let server = RedisServer::start();
+    let proxy = Proxy::to(server.port());
+    let mut connection = connect(&proxy).await.unwrap();
+    proxy.delay(Duration::from_millis(50));
+    let begin = std::time::Instant::now();
+    connection.set::<_, _, ()>("a", 1).await.unwrap();
+    // There and back again.
+    assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
+    proxy.resume();
+    assert_eq!(server.cli(&["GET", "a"]), "1");
+}

@@ -288,8 +288,7 @@ impl Daemon {
 
     /// The value of one sample of `/metrics`: its name with all its labels, as it stands there.
     pub fn metric(&self, sample: &str) -> Option<f64> {
-        let text = self.metrics();
-        text.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok())
+        self::sample(&self.metrics(), sample)
     }
 
     /// The admin port.
@@ -373,8 +372,13 @@ pub fn tree(directory: &Path) -> Vec<String> {
     files
 }
 
-/// GET without a client library, so that it can be asked from anywhere.
-fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
+/// The value of one sample of metrics: its name with all its labels, as it stands there.
+pub fn sample(metrics: &str, sample: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+/// GET without a client library, so that it can be asked from anywhere: status and body.
+pub fn get(port: u16, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")?;

@@ -1,7 +1,8 @@
-//! A TCP proxy between a program and a server, which cuts, freezes, and swallows answers.
+//! A TCP proxy between a program and a server, which cuts, freezes, delays, and swallows answers.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -32,6 +33,8 @@ struct Line {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Conduct {
     Flow,
+    /// What comes is handed on so much later, in either direction.
+    Late(Duration),
     /// Connections stay open and nothing moves, as behind a cable that was pulled.
     Frozen,
     /// Requests arrive, answers do not.
@@ -79,6 +82,11 @@ impl Proxy {
     /// From now on nothing moves, in either direction, and connecting only seems to work.
     pub fn freeze(&self) {
         self.line.send_modify(|line| line.conduct = Conduct::Frozen);
+    }
+
+    /// From now on every piece is handed on so much later, in either direction.
+    pub fn delay(&self, by: Duration) {
+        self.line.send_modify(|line| line.conduct = Conduct::Late(by));
     }
 
     /// From now on requests reach the server and its answers are thrown away. The connections that
@@ -139,8 +147,10 @@ async fn pump(
             else {
                 return;
             };
-            if is_answer && state.conduct == Conduct::Deaf {
-                continue;
+            match state.conduct {
+                Conduct::Deaf if is_answer => continue,
+                Conduct::Late(by) => tokio::time::sleep(by).await,
+                _ => {}
             }
             if to.write_all(&buffer[..count]).await.is_err() {
                 return;

@@ -46,6 +46,7 @@ pub struct Origin {
 }
 
 type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+type Mood = Arc<dyn Fn(&Request) -> Option<Fault> + Send + Sync>;
 
 /// What the connections and the test share.
 struct Shared {
@@ -59,6 +60,7 @@ struct State {
     handlers: Vec<(String, Handler)>,
     directories: Vec<(String, PathBuf)>,
     faults: Vec<fault::Installed>,
+    mood: Option<Mood>,
     holds: Vec<Arc<Gate>>,
     requests: Vec<Request>,
     connections: usize,
@@ -93,6 +95,11 @@ impl Origin {
         format!("http://{}{path}", self.shared.address)
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.shared.address.port()
+    }
+
     /// Serves `body` with the content type that goes with the extension. A path with a query is
     /// preferred over the path alone.
     pub fn put(&self, path: &str, body: impl Into<Bytes>) {
@@ -107,6 +114,11 @@ impl Origin {
     /// Serves any reply.
     pub fn put_reply(&self, path: &str, reply: Reply) {
         self.state().replies.insert(path.to_owned(), reply);
+    }
+
+    /// What was put at the path.
+    pub fn served(&self, path: &str) -> Option<Reply> {
+        self.state().replies.get(path).cloned()
     }
 
     /// The path answers 404 from now on.
@@ -129,6 +141,11 @@ impl Origin {
     /// were given.
     pub fn fault(&self, pattern: &str, fault: impl Into<Plan>) {
         self.state().faults.push(fault::Installed::new(pattern, fault.into()));
+    }
+
+    /// Does wrong with each request what `mood` says; where it says nothing, what [`Origin::fault`] says.
+    pub fn misbehave(&self, mood: impl Fn(&Request) -> Option<Fault> + Send + Sync + 'static) {
+        self.state().mood = Some(Arc::new(mood));
     }
 
     /// Takes back every fault that was given with this pattern.

@@ -77,8 +77,10 @@ impl Shared {
 
     /// The fault that strikes a request, and where it is held.
     pub(super) fn decide(&self, request: &Request) -> (Option<Fault>, Vec<Arc<Gate>>) {
+        let mood = self.state().mood.clone();
+        let of_the_mood = mood.and_then(|mood| mood(request));
         let mut state = self.state();
-        let fault = state.faults.iter_mut().find_map(|fault| fault.strike(request));
+        let fault = of_the_mood.or_else(|| state.faults.iter_mut().find_map(|fault| fault.strike(request)));
         let gates = state.holds.iter().filter(|gate| request.matches(&gate.pattern)).cloned().collect();
         (fault, gates)
     }
