@@ -1,164 +1,180 @@
 //! No secret is ever shown: neither in a log at its most talkative, that of the libraries included, nor
-//! in what is reported, kept or answered.
+//! in what is reported, kept, answered, or told to a child.
+
+mod canaries;
+mod children;
+mod outputs;
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
 
 use crate::support::backend::FINALIZE;
-use crate::support::daemon::{HOOK_TOKEN, SECRET};
+use crate::support::daemon::{Builder, HOOK_TOKEN, SECRET};
+use crate::support::mariadb::{self, MariaDb};
 use crate::support::origin::Reply;
-use crate::support::{Daemon, Fault, Lecture, Manifest, Publish, RedisServer, http_client};
+use crate::support::{Daemon, Fault, Lecture, Manifest, Publish, RedisServer, http_client, port};
 use crate::world::{World, folder, small};
+use canaries::*;
+use outputs::Output;
 
-const CATALOG_TOKEN: &str = "catalog-token-of-the-tests";
-const SIGNATURE: &str = "signature-of-the-tests";
-const REFERER: &str = "header-secret-of-the-tests";
-const COURSE_TOKEN: &str = "course-token-of-the-tests";
-const PASSWORD: &str = "password-of-the-tests";
-const WRONG_TOKEN: &str = "wrong-token-of-the-tests";
-const COOKIE: &str = "cookie-of-the-tests";
-const SIGNING: &str = "signing-secret-of-the-tests";
-const WEBHOOK: &str = "d2ViaG9vay1zZWNyZXQtb2YtdGhlLXRlc3Rz";
-/// All that must stay where it is. The last one stands in queue elements, which are kept as they came.
-const SECRETS: [&str; 11] = [
-    SECRET,
-    HOOK_TOKEN,
-    CATALOG_TOKEN,
-    SIGNATURE,
-    REFERER,
-    PASSWORD,
-    WRONG_TOKEN,
-    COOKIE,
-    SIGNING,
-    WEBHOOK,
-    COURSE_TOKEN,
-];
-/// Every key of a database with all that it holds.
-const EVERYTHING: &str = "local all = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
-    local kind, values = redis.call('TYPE', key).ok, {} \
-    if kind == 'string' then values = {redis.call('GET', key)} \
-    elseif kind == 'list' then values = redis.call('LRANGE', key, 0, -1) \
-    elseif kind == 'hash' then values = redis.call('HGETALL', key) \
-    elseif kind == 'zset' then values = redis.call('ZRANGE', key, 0, -1) \
-    elseif kind == 'set' then values = redis.call('SMEMBERS', key) end \
-    table.insert(all, key) for _, value in ipairs(values) do table.insert(all, value) end end return all";
+/// One is done at its second attempt, the others fail, each in another room.
+const DONE: u64 = 3001;
+const FAILED: std::ops::RangeInclusive<u64> = 3002..=3012;
+const ORDER: u64 = 30;
+/// A host that is asked through the proxy.
+const PROXIED: &str = "http://media.example.com/x.m3u8";
 
 fn course_url(task_id: u64) -> String {
     format!("https://learn.example.com/course/{task_id}/?token={COURSE_TOKEN}")
 }
 
-fn push(world: &World, task_id: u64, lecture: Lecture) {
+fn push(world: &World, database: &MariaDb, task_id: u64, lecture: Lecture) {
     world.catalog.course(&course_url(task_id), &Manifest::new(&folder(task_id)).section("Start", [lecture]));
-    world.redis.set_task(task_id, "enrolled");
+    push_job(world, database, task_id);
+}
+
+fn push_job(world: &World, database: &MariaDb, task_id: u64) {
+    database.insert(task_id, "enrolled");
     world.redis.push_job(task_id, &course_url(task_id));
 }
 
-#[tokio::test]
-async fn not_in_success_and_not_in_failure() {
-    let world = World::on(RedisServer::start());
-    world.redis.cli(&["ACL", "SETUSER", "worker", "on", &format!(">{PASSWORD}"), "~*", "&*", "+@all"]);
+/// A daemon that has been told every secret that there is a setting for, and is as talkative as can be.
+fn daemon(world: &World, database: &MariaDb, directory: &Path) -> Builder {
+    let file = |name: &str, content: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let cookies = file("cookies.txt", &format!("127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\t{COOKIE}\n"));
+    let user = "worker";
+    world.redis.cli(&["ACL", "SETUSER", user, "on", &format!(">{REDIS_PASSWORD}"), "~*", "&*", "+@all"]);
     world.catalog.require_token(CATALOG_TOKEN);
-    let subscription = world.redis.subscribe("*");
-    let url = format!("redis://worker:{PASSWORD}@127.0.0.1:{}/0", world.redis.port());
-    let directory = tempfile::tempdir().unwrap();
-    let cookies = directory.path().join("cookies.txt");
-    std::fs::write(&cookies, format!("127.0.0.1\tFALSE\t/\tFALSE\t0\tsession\t{COOKIE}\n")).unwrap();
-    let signing = directory.path().join("partner");
-    std::fs::write(&signing, SIGNING).unwrap();
-    std::fs::set_permissions(&signing, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let settings = world.daemon().catalog_token(CATALOG_TOKEN).hook().set("redis.url", url);
-    let settings = settings
-        .set("hook.signing_secret_files", vec![signing.display().to_string()])
-        .secret("report.webhook_secret", &format!("whsec_{WEBHOOK}"));
-    let settings = settings.set("resolver.cookies_file", cookies.display().to_string()).set("log.level", "trace");
-    let daemon = settings.set("hls.segment_attempts", 2).set("queue.max_attempts", 2).start().await;
+    let settings = world.daemon().catalog_token(CATALOG_TOKEN).hook();
+    settings
+        .set("redis.url", format!("redis://{user}:{REDIS_PASSWORD}@127.0.0.1:{}/0", world.redis.port()))
+        .set("store.mysql_host", "127.0.0.1")
+        .set("store.mysql_port", i64::from(database.port()))
+        .set("store.mysql_user", mariadb::USER)
+        .set("store.mysql_database", mariadb::DATABASE)
+        .secret("store.mysql_password", mariadb::PASSWORD)
+        .secret("enrollment.token", ENROLLMENT_TOKEN)
+        .secret("admin.token", ADMIN_TOKEN)
+        .set("hook.signing_secret_files", vec![file("partner", SIGNING)])
+        .secret("report.webhook_secret", &format!("whsec_{WEBHOOK}"))
+        .set("network.proxy", format!("http://127.0.0.1:{}", port::free()))
+        .secret("network.proxy_credentials", PROXY)
+        .set("resolver.cookies_file", cookies.clone())
+        .set("enrollment.cookies_file", cookies)
+        .set("log.level", "trace")
+        .set("hls.segment_attempts", 2)
+        .set("queue.max_attempts", 2)
+}
 
+/// Jobs whose messages want to show URLs: of playlists, segments, keys, captions, redirects, the catalogue.
+/// Returns the first segment of the good one.
+fn push_jobs(world: &World, database: &MariaDb) -> String {
     let query = format!("Policy=x&Signature={SIGNATURE}");
     let signed = |base: &str| Publish::of(&small()).encrypted().signed(&query).at(&world.origin, base);
     let with_query = |url: &str| format!("{url}?{query}");
+    let with_password = |url: &str| url.replace("http://", &format!("http://user:{URL_PASSWORD}@"));
     let lecture = |url: &str| {
-        Lecture::new("Only").stream_with_headers(&with_query(url), &[("Referer", REFERER), ("X-Token", REFERER)])
+        Lecture::new("Only").stream_with_headers(&with_query(url), &[("Referer", HEADER), ("X-Token", HEADER)])
     };
+    let put = |task_id: u64, lecture: Lecture| push(world, database, task_id, lecture);
     // A backend that repeats the secret in its refusal, set before the first job can come that far.
     let refusal = Reply::ok("text/plain", format!("bad key {SECRET}")).with_status(400);
     world.backend.origin.fault(FINALIZE, Fault::Instead(refusal).times(1));
     let good = signed("/1");
     world.origin.fault(&good.segment_paths[1], Fault::Status(503).times(1));
-    push(&world, 3001, lecture(&good.url));
-    // Failures whose messages want to show URLs: of playlists, segments, keys, captions, the catalogue.
-    push(&world, 3002, lecture(&world.origin.url("/gone.m3u8")));
+    put(DONE, lecture(&good.url));
+    put(3002, lecture(&world.origin.url("/gone.m3u8")));
     let (cut, keyless, html) = (signed("/3"), signed("/4"), signed("/5"));
     world.origin.fault(&cut.segment_paths[0], Fault::CutAt(10));
-    push(&world, 3003, lecture(&cut.url));
+    put(3003, lecture(&cut.url));
     world.origin.fault(&keyless.key_paths[0], Fault::Status(403));
-    push(&world, 3004, lecture(&keyless.url));
+    put(3004, lecture(&keyless.url));
     world.origin.fault(&html.playlist_path, Fault::Html);
-    push(&world, 3005, lecture(&html.url));
-    push(&world, 3006, Lecture::new("Only").caption("en", &with_query(&world.origin.url("/gone.vtt"))));
+    put(3005, lecture(&html.url));
+    put(3006, Lecture::new("Only").caption("en", &with_query(&world.origin.url("/gone.vtt"))));
     // A course that the catalogue does not know, and one whose answer repeats what it was asked.
-    world.redis.set_task(3007, "enrolled");
-    world.redis.push_job(3007, &course_url(3007));
-    let wrong =
-        serde_json::json!({"title": 7, "sections": [{"lectures": [{"stream": {"url": format!("ftp://h/?{query}")}}]}]});
+    push_job(world, database, 3007);
+    let wrong = json!({"title": 7, "sections": [{"lectures": [{"stream": {"url": format!("ftp://h/?{query}")}}]}]});
     world.catalog.course_json(&course_url(3008), wrong);
-    world.redis.set_task(3008, "enrolled");
-    world.redis.push_job(3008, &course_url(3008));
+    push_job(world, database, 3008);
+    // Passwords in URLs: of a stream, of where one is redirected to, of a key.
+    put(3009, lecture(&with_password(&good.url)));
+    let redirected = signed("/10");
+    world.origin.fault(&redirected.playlist_path, Fault::Redirect(with_password(&good.url)));
+    put(3010, lecture(&redirected.url));
+    let playlist = format!(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"{}\"\n#EXTINF:2,\n{}\n#EXT-X-ENDLIST\n",
+        with_password(&with_query(&world.origin.url("/key"))),
+        with_query(&good.segment_paths[0]),
+    );
+    world.origin.put("/11/x.m3u8", playlist);
+    put(3011, lecture(&world.origin.url("/11/x.m3u8")));
+    put(3012, lecture(PROXIED));
+    good.segment_paths[0].clone()
+}
+
+/// An order that is taken in, one of a stranger, and one that is signed wrongly.
+async fn order(daemon: &Daemon) {
     let orders = daemon.hook_url("/api/v1/orders");
-    let _ = http_client().post(orders).bearer_auth(WRONG_TOKEN).body("{}").send().await.unwrap();
-
-    world.redis.wait_for_task(3001, "completed").await;
-    for task_id in 3002..=3008 {
-        world.redis.wait_for_task(task_id, "failed").await;
-        world.dead_of(task_id).await;
+    let task = json!({"taskId": DONE, "email": "user@example.com", "courseUrl": course_url(DONE)});
+    let order = json!({"orderId": ORDER, "tasks": [task]});
+    let taken = http_client().post(&orders).bearer_auth(HOOK_TOKEN).json(&order).send().await.unwrap();
+    assert!(taken.status().is_success(), "{}", taken.text().await.unwrap());
+    for request in [
+        http_client().post(&orders).bearer_auth(WRONG_TOKEN),
+        http_client().post(&orders).header("webhook-signature", format!("v1,{WRONG_TOKEN}")),
+    ] {
+        assert_eq!(request.json(&order).send().await.unwrap().status(), 401);
     }
-    let mut places = answers(&daemon).await;
-    places.push(("command line".into(), std::fs::read_to_string(format!("/proc/{}/cmdline", daemon.pid())).unwrap()));
-    daemon.sigterm();
-    assert!(daemon.wait_exit(std::time::Duration::from_secs(10)).await.success());
+}
 
-    let requests = world.origin.requests_for(&good.segment_paths[0]);
+#[tokio::test]
+async fn not_in_success_and_not_in_failure() {
+    let (world, database) = (World::on(RedisServer::start()), MariaDb::start());
+    let subscription = world.redis.subscribe("*");
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = daemon(&world, &database, directory.path()).start().await;
+    let segment = push_jobs(&world, &database);
+    database.wait_for_task(DONE, "completed").await;
+    for task_id in FAILED {
+        world.dead_of(task_id).await;
+        database.wait_for_task(task_id, "failed").await;
+    }
+    order(&daemon).await;
+    let tasks: Vec<u64> = FAILED.chain([DONE]).collect();
+    let mut outputs = outputs::answers(&daemon, &tasks, ORDER).await;
+    daemon.sigterm();
+    assert!(daemon.wait_exit(Duration::from_secs(10)).await.success());
+
+    let requests = world.origin.requests_for(&segment);
     assert_eq!(requests[0].query("Signature").as_deref(), Some(SIGNATURE), "the query is needed all the same");
-    assert_eq!(requests[0].header("X-Token"), Some(REFERER));
+    assert_eq!(requests[0].header("X-Token"), Some(HEADER));
     assert!(requests[0].header("Cookie").is_some_and(|cookie| cookie.contains(COOKIE)), "so is the cookie");
-    let error_logs: Vec<String> = (3001..=3008).map(|task_id| world.redis.task_field(task_id, "error_log")).collect();
-    let reasons: Vec<String> = world.dead().iter().map(|envelope| envelope["message"].to_string()).collect();
-    // Elements are kept verbatim; everything else on Redis that we wrote is looked at.
-    let told: Vec<String> = subscription.messages().into_iter().map(|message| message.payload).collect();
+    let enrolled = &world.backend.enroll_calls()[0];
+    assert!(enrolled.header("Authorization").is_some_and(|token| token.contains(ENROLLMENT_TOKEN)));
+    assert_eq!(world.dead_of(3009).await["kind"], "manifest_invalid");
+    assert_eq!(world.dead_of(3012).await["kind"], "connection_failed", "nobody is the proxy");
     let log = daemon.log_text();
     assert!(log.contains("[secret]"), "the refusal is shown without it");
     assert!(log.lines().any(|line| line.contains("TRACE") && line.contains("hyper")), "libraries have their say");
-    places.extend([
-        ("log".into(), log),
-        ("error_log".into(), error_logs.join("\n")),
-        ("dead list".into(), reasons.join("\n")),
-        ("events".into(), told.join("\n")),
+    let reasons: Vec<String> = world.dead().iter().map(|envelope| envelope["message"].to_string()).collect();
+    let told: Vec<String> = subscription.messages().into_iter().map(|message| message.payload).collect();
+    outputs.extend([
+        Output::new("log", log),
+        Output::new("error_log", database.sql("SELECT error_log FROM download_tasks")),
+        Output::new("messages of the dead list", reasons.join("\n")),
+        Output::new("messages on Redis", told.join("\n")),
+        outputs::everything(&world.redis),
     ]);
-    for (place, text) in &places {
-        no_secret_in(place, text, &SECRETS);
+    for Output { name, text, has_elements } in &outputs {
+        let meant: &[&str] = if *has_elements { &[COURSE_TOKEN] } else { &[] };
+        none_in(name, text, meant);
     }
-    no_secret_in("keys of Redis", &world.redis.cli(&["EVAL", EVERYTHING, "0"]), &SECRETS[..10]);
-}
-
-fn no_secret_in(place: &str, text: &str, secrets: &[&str]) {
-    assert!(!text.is_empty(), "nothing in the {place}");
-    for secret in secrets {
-        let line = text.lines().find(|line| line.contains(secret));
-        assert!(line.is_none(), "{secret} in the {place}: {line:?}");
-    }
-}
-
-/// What the daemon and the commands answer to those who ask.
-async fn answers(daemon: &Daemon) -> Vec<(String, String)> {
-    let mut answers = Vec::new();
-    for path in ["/metrics", "/readyz", "/"] {
-        answers.push((path.to_owned(), daemon.admin(path).map(|(status, body)| format!("{status} {body}")).unwrap()));
-    }
-    for task_id in 3001..=3008 {
-        let path = format!("/api/v1/tasks/{task_id}");
-        let answer = http_client().get(daemon.hook_url(&path)).bearer_auth(HOOK_TOKEN).send().await.unwrap();
-        answers.push((path, answer.text().await.unwrap()));
-    }
-    for arguments in [&["check"][..], &["queue", "verify", "--json"], &["dead", "list"]] {
-        let output = daemon.command(arguments).output().unwrap();
-        let text = [output.stdout, output.stderr].concat();
-        answers.push((arguments.join(" "), String::from_utf8_lossy(&text).into_owned()));
-    }
-    answers
 }
