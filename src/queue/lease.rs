@@ -141,7 +141,8 @@ impl Queue {
         let mut commands = shared.commands.clone();
         let mut call = shared.scripts.renew.key(&shared.keys.leases);
         call.key(&lease.claimed).key(&shared.keys.sweeps).key(&shared.keys.paused).key(&lease.running);
-        call.key(&shared.keys.cancelled);
+        call.key(&shared.keys.cancelled).key(&shared.keys.delayed).key(&shared.keys.untold);
+        call.key(&shared.keys.notices).key(&shared.keys.recent);
         if self.runs_rq() {
             call.key(rq::SUSPENDED);
         }

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod bad_elements;
+mod clock;
 mod course;
 mod crash;
 mod drain;

@@ -1,13 +1,13 @@
 //! One server, by every way that leads to it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hauld::config::RedisSettings;
 
 use crate::support::certificates::{NEW_KEY, openssl};
 use crate::support::redis::{RedisServer, job};
-use crate::support::{port, python_environment};
+use crate::support::{bundled_server, port};
 use crate::works::{LIST, Works, key};
 
 /// Jobs and rubbish through the server, and a stop, which ends the wait.
@@ -28,27 +28,10 @@ async fn assert_serves(settings: &RedisSettings, server: &RedisServer) {
     assert_eq!((server.list(LIST).len(), server.list(&key("dead")).len()), (0, 1));
 }
 
-/// A server program that `make deps` has put below the target directory.
-fn bundled(name: &str) -> PathBuf {
-    let environment = python_environment("servers");
-    let mut folders = vec![environment.join("lib")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                folders.push(path);
-            } else if path.file_name().is_some_and(|file| file == name) {
-                return path;
-            }
-        }
-    }
-    panic!("{name} is not in {}: run `make deps`", environment.display())
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn valkey_and_the_oldest_redis_serve() {
     for (program, version) in [("valkey-server", "valkey_version:9."), ("redis-server", "redis_version:6.2.")] {
-        let program = bundled(program).display().to_string();
+        let program = bundled_server(program).display().to_string();
         let server = RedisServer::start_program(&program, &["--save", "", "--appendonly", "no"]);
         let info = server.cli(&["INFO", "server"]);
         assert!(info.contains(version), "{info}");

@@ -18,6 +18,7 @@
 //! * [`pool`]: a worker pool without the binary
 //! * [`producer`]: pushes jobs with the Node clients that backends use
 //! * [`remotes`]: where rclone delivers to
+//! * [`clock`]: a clock that jumps, for the programs under it
 //! * [`certificates`], [`process`], [`port`], [`wait`]: the small parts of the above
 #![allow(dead_code, unused_imports, reason = "each test binary uses only a part of this module")]
 
@@ -25,6 +26,7 @@ pub mod backend;
 pub mod catalog;
 pub mod certificates;
 pub mod clapper;
+pub mod clock;
 pub mod cluster;
 pub mod daemon;
 pub mod mariadb;
@@ -44,6 +46,7 @@ pub mod wait;
 
 pub use backend::Backend;
 pub use catalog::{Catalog, Lecture, Manifest};
+pub use clock::Clock;
 pub use daemon::{Daemon, hauld};
 pub use mariadb::MariaDb;
 pub use media::Stream;
@@ -66,4 +69,21 @@ pub fn python_environment(name: &str) -> std::path::PathBuf {
     let environment = target.join("python").join(name);
     assert!(environment.is_dir(), "{} is missing: run `make deps bench-deps`", environment.display());
     environment
+}
+
+/// A server program that `make deps` has put below the target directory.
+pub fn bundled_server(name: &str) -> std::path::PathBuf {
+    let environment = python_environment("servers");
+    let mut folders = vec![environment.join("lib")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(path);
+            } else if path.file_name().is_some_and(|file| file == name) {
+                return path;
+            }
+        }
+    }
+    panic!("{name} is not in {}: run `make deps`", environment.display())
 }
