@@ -20,6 +20,8 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use crate::failure::{FailureKind, is_exhaustion};
+
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +73,22 @@ pub enum ChildError {
     /// Its pipes or its end could not be read.
     #[error("{} cannot be watched: {error}", program.display())]
     Lost { program: PathBuf, error: io::Error },
+}
+
+impl ChildError {
+    /// What it means: `otherwise`, unless the caller cancelled, or the host could not give what it takes.
+    pub fn kind(&self, otherwise: FailureKind) -> FailureKind {
+        match self {
+            ChildError::Cancelled { .. } => FailureKind::Interrupted,
+            // There may be no more processes of this user.
+            ChildError::NotStarted { error, .. }
+                if is_exhaustion(error) || error.kind() == io::ErrorKind::WouldBlock =>
+            {
+                FailureKind::HostExhausted
+            }
+            _ => otherwise,
+        }
+    }
 }
 
 /// What is to be run, and how far it may go.

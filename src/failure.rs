@@ -6,6 +6,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 /// What the job as a whole does after a failure of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobPolicy {
@@ -155,9 +157,11 @@ failure_kinds! {
     /// The key is not 16 bytes.
     KeyInvalid = "key_invalid", twice, Retry, "Often a login or error page came in its place: look at the cookies for the host of the key.";
     /// No space left on the disk or at the destination, or over quota.
-    DiskFull = "disk_full", once, Retry, "Make room; jobs are tried again with growing pauses and go on where they were.";
+    DiskFull = "disk_full", once, Retry, "Make room; jobs wait for it, which costs no attempt, and go on where they were.";
     /// Reading or writing the disk failed.
     DiskFailed = "disk_failed", once, Retry, "Look at `dmesg`, mounts and permissions of the path in the message; `hauld check` tries them.";
+    /// This host has no descriptor, memory or process left for us.
+    HostExhausted = "host_exhausted", again, Retry, "Raise the limits of the unit (`LimitNOFILE=`, `MemoryMax=`, `TasksMax=`) or lower `worker.jobs` and `hls.concurrency`; jobs wait for it, which costs no attempt.";
     /// ffmpeg failed, or its result is not what went in.
     RemuxFailed = "remux_failed", once, Retry, "The message has ffmpeg's last lines; `remux.container = \"ts\"` keeps lectures as they come.";
     /// The course folder could not be delivered.
@@ -187,19 +191,23 @@ impl FailureKind {
     /// Whether a job that fails so has passed the enrollment gate for certain.
     pub fn comes_after_the_gate(self) -> bool {
         use FailureKind::*;
-        let anywhere =
-            matches!(self, JobTimeout | WorkerCrashed | Internal | Interrupted | LeaseLost | DiskFull | DiskFailed);
+        let anywhere = matches!(
+            self,
+            JobTimeout | WorkerCrashed | Internal | Interrupted | LeaseLost | DiskFull | DiskFailed | HostExhausted
+        );
         // The list is in the order in which a job can meet them.
         self >= CatalogUnavailable && !anywhere
     }
 
     /// Whether a failed attempt counts as one of those that a job has. A job that found the task store
-    /// away has not even begun, and a login that has run out is nothing that a job can help: every job
-    /// meets it until an operator renews it. Both wait however long that lasts. So a media host's 401 is
+    /// away has not even begun, and a login that has run out, a full disk or a host without descriptors
+    /// is nothing that a job can help: every job meets it until an operator does something. All of them
+    /// wait however long that lasts. So a media host's 401 is
     /// only called a rejected login when our cookies for it have run out: one file that our account may
     /// not have ends its job like any other failure.
     pub fn costs_an_attempt(self) -> bool {
-        !matches!(self, FailureKind::TaskStoreUnavailable | FailureKind::CredentialsRejected)
+        use FailureKind::*;
+        !matches!(self, TaskStoreUnavailable | CredentialsRejected | DiskFull | HostExhausted)
     }
 
     /// Whether another link to the same thing may do: this one has expired, or it wants to see a login
@@ -222,6 +230,7 @@ impl FailureKind {
                 | RateLimited
                 | ServerError
                 | DiskFull
+                | HostExhausted
                 | DeliveryFailed
                 | FinalizeFailed
         )
@@ -294,10 +303,12 @@ impl Failure {
         self
     }
 
-    /// A failure of the disk: tells a full disk from any other trouble.
+    /// A failure of the disk: tells a full disk, and a host that is out of something, from any other
+    /// trouble.
     pub fn disk(doing: impl fmt::Display, error: std::io::Error) -> Self {
         let kind = match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
+            _ if is_exhaustion(&error) => FailureKind::HostExhausted,
             _ => FailureKind::DiskFailed,
         };
         Failure::new(kind, format!("{doing}: {error}"))
@@ -311,6 +322,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Whether the host is out of descriptors or memory: that says nothing about what was asked for.
+pub fn is_exhaustion(error: &std::io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
+}
 
 /// Adds the place to the failure of a result.
 pub trait Context<T> {
@@ -342,11 +359,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_from_a_broken_one() {
-        let full = Failure::disk("writing x", std::io::Error::from_raw_os_error(28));
-        assert_eq!(full.kind, FailureKind::DiskFull);
-        let broken = Failure::disk("writing x", std::io::Error::from_raw_os_error(5));
-        assert_eq!(broken.kind, FailureKind::DiskFailed);
+    fn a_full_disk_is_told_from_a_broken_one_and_from_a_host_that_is_out_of_something() {
+        let kind = |errno: Errno| Failure::disk("writing x", errno.into()).kind;
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(kind(errno), FailureKind::DiskFull);
+        }
+        for errno in [Errno::IO, Errno::ROFS] {
+            assert_eq!(kind(errno), FailureKind::DiskFailed);
+        }
+        for errno in [Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert_eq!(kind(errno), FailureKind::HostExhausted);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hauld::cli::answer::{self, Answer, Failed};
 use hauld::cli::exit::Exit;
 use hauld::cli::{Cli, Command, check, dead, demo, enqueue, fetch, inspect, manual, queue, status, story, tasks};
 use hauld::config::{Config, LogFormat, LogSettings, Sources, Values};
-use hauld::failure::{Failure, FailureKind};
+use hauld::failure::{Failure, FailureKind, is_exhaustion};
 use hauld::logging::Level;
 use hauld::reload::Reload;
 use hauld::traces::Traces;
@@ -43,7 +43,8 @@ fn run(cli: Cli) -> Exit {
         Ok(runtime) => runtime,
         Err(error) => {
             let message = format!("cannot start the async runtime: {error}");
-            return fail(Failure::new(FailureKind::Internal, message).into());
+            let kind = if is_exhaustion(&error) { FailureKind::HostExhausted } else { FailureKind::Internal };
+            return fail(Failure::new(kind, message).into());
         }
     };
     // Spans are sent by the runtime.

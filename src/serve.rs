@@ -56,6 +56,7 @@ pub async fn serve_with(
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut builder = http1::Builder::new();
+    let mut failing = false;
     builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(MAX_HEADER_BYTES);
     loop {
         let accepted = tokio::select! {
@@ -65,9 +66,14 @@ pub async fn serve_with(
             Some(_) = connections.join_next() => continue,
         };
         let (stream, peer, slot) = match accepted {
-            Ok(accepted) => accepted,
+            Ok(accepted) => {
+                failing = false;
+                accepted
+            }
             Err(error) => {
-                tracing::warn!(%address, %error, "accepting a connection failed");
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::warn!(%address, %error, "connections cannot be accepted: they wait, and it is tried again");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -117,8 +117,8 @@ impl From<FailureKind> for Exit {
             | FinalizeFailed => Exit::Unavailable,
             WorkerCrashed | Internal => Exit::Internal,
             DiskFull | DiskFailed => Exit::Disk,
-            DuplicateJob | EnrollmentTimeout | EventNotEnded | RateLimited | TimedOut | BodyTruncated | JobTimeout
-            | LeaseLost => Exit::Temporary,
+            DuplicateJob | EnrollmentTimeout | EventNotEnded | RateLimited | TimedOut | BodyTruncated
+            | HostExhausted | JobTimeout | LeaseLost => Exit::Temporary,
             JobStopped | EnrollmentFailed | EnrollmentRefused | CredentialsRejected | CatalogRefused | LinkExpired
             | RedirectRefused | AddressRefused | DeliveryRefused => Exit::Refused,
             Interrupted => Exit::Interrupted,

@@ -34,7 +34,7 @@ pub use rate::RateLimit;
 pub use retry::{LONGEST_PAUSE, pause};
 
 use crate::config::{HttpSettings, ProxySettings};
-use crate::failure::{Failure, FailureKind, Result};
+use crate::failure::{Failure, FailureKind, Result, is_exhaustion};
 
 /// How long a connection is kept for the next request: below the 30 s and more of common origins, so
 /// that a request never races with an idle close.
@@ -194,6 +194,9 @@ fn cause_failure(url: &Url, mut source: Option<&(dyn std::error::Error + 'static
                 std::io::ErrorKind::UnexpectedEof if !before_head => kind = FailureKind::BodyTruncated,
                 std::io::ErrorKind::TimedOut => kind = FailureKind::TimedOut,
                 _ => {}
+            }
+            if is_exhaustion(io) {
+                kind = FailureKind::HostExhausted;
             }
             if before_head && kind == FailureKind::TimedOut {
                 reason = CONNECTING_TIMED_OUT.into();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::child::{self, ChildError, Program};
+use crate::child::{self, Program};
 use crate::config::RemuxSettings;
 use crate::disk;
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -221,13 +221,8 @@ async fn run(
         max_output: MAX_OUTPUT_BYTES,
         max_memory: Some(bounds.memory_bytes),
     };
-    let output = child::run_watched(run, cancel, |_| {}).await.map_err(|error| {
-        let kind = match error {
-            ChildError::Cancelled { .. } => FailureKind::Interrupted,
-            _ => FailureKind::RemuxFailed,
-        };
-        Failure::new(kind, error.to_string())
-    })?;
+    let output = child::run_watched(run, cancel, |_| {}).await;
+    let output = output.map_err(|error| Failure::new(error.kind(FailureKind::RemuxFailed), error.to_string()))?;
     let says = |words: &str| output.stderr.windows(words.len()).any(|window| window == words.as_bytes());
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     if says("No space left on device") || says("Disk quota exceeded") {

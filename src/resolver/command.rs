@@ -48,7 +48,7 @@ impl CommandResolver {
         let cancel = CancellationToken::new();
         let output = child::run(&self.program, &arguments, self.timeout, self.limits.max_bytes, &cancel)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| Failure::new(error.kind(FailureKind::ResolverFailed), error.to_string()))?;
         let program = self.program.display();
         if !output.status.success() {
             let words = without_queries(&output.last_words());

@@ -9,6 +9,7 @@ mod bad_elements;
 mod clock;
 mod course;
 mod crash;
+mod descriptors;
 mod drain;
 mod failures;
 mod ffmpeg;

@@ -128,9 +128,7 @@ async fn what_the_server_answers_decides_whether_it_is_tried_again() {
     // It starts all the same: the server may be mended.
     let daemon = remotes.deliver_to("s3:courses", world.daemon().set("queue.max_attempts", 2)).start().await;
     daemon.wait_for_log(&["courses cannot be delivered now", "delivery_failed"]).await;
-    for (task_id, answer, kind, attempts) in
-        [(1521, 500, "delivery_failed", 2), (1522, 507, "disk_full", 2), (1523, 403, "delivery_refused", 1)]
-    {
+    for (task_id, answer, kind, attempts) in [(1521, 500, "delivery_failed", 2), (1523, 403, "delivery_refused", 1)] {
         status.store(answer, Ordering::Relaxed);
         world.publish(task_id, &small());
         world.push(task_id);
@@ -140,9 +138,17 @@ async fn what_the_server_answers_decides_whether_it_is_tried_again() {
         assert!(log["message"].as_str().unwrap().contains(&format!("s3:courses/{}", folder(task_id))), "{log}");
         assert!(daemon.task_directory(task_id).join(folder(task_id)).join(LECTURE).exists(), "kept for a look");
     }
+    // A remote without room is waited for, for more attempts than there are.
+    status.store(507, Ordering::Relaxed);
+    world.publish(1522, &small());
+    world.push(1522);
+    let told = || complaints(&daemon, 1522).into_iter().filter(|line| line["kind"] == "disk_full").count();
+    wait::until("it was tried three times", LIMIT, || (told() >= 3).then_some(())).await;
+    assert_eq!(world.redis.task_field(1522, "status"), "enrolled");
     assert!(!daemon.log_text().contains(SECRET_KEY));
     drop(daemon);
     // Nobody takes jobs into a remote that refuses.
+    status.store(403, Ordering::Relaxed);
     let refused = remotes.deliver_to("s3:courses", world.daemon()).launch();
     assert_eq!(refused.wait_for_log(&["no jobs are taken"]).await["kind"], "delivery_refused");
 }
@@ -260,28 +266,30 @@ async fn a_server_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
-async fn what_the_check_finds_is_not_delivered() {
+async fn what_rclone_has_not_done_is_not_delivered_whatever_it_says() {
     let (world, remotes) = (World::new(), Remotes::new());
-    // Cuts the lecture after the first copy.
-    let program = remotes.config().with_file_name("rclone-that-cuts");
+    // The first copy is none, the second crashes, of the third the lecture is cut.
+    let program = remotes.config().with_file_name("rclone-that-lies");
     let cut = remotes.directory().join(folder(1581)).join(LECTURE);
     let script = format!(
-        "#!/bin/sh\nrclone \"$@\"; code=$?\nif [ \"$1\" = copy ] && [ ! -e \"$0.done\" ]; then\n\
-         touch \"$0.done\"; truncate -s -1 '{}'\nfi\nexit $code\n",
+        "#!/bin/sh\n[ \"$1\" = copy ] || exec rclone \"$@\"\necho >>\"$0.runs\"\ncase $(wc -l <\"$0.runs\") in\n\
+         1) exit 0;;\n2) kill -SEGV $$;;\n3) rclone \"$@\" && truncate -s -1 '{}';;\n*) exec rclone \"$@\";;\nesac\n",
         cut.display()
     );
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let builder = remotes.deliver_to("directory:", world.daemon());
+    let builder = remotes.deliver_to("directory:", world.daemon()).set("queue.max_attempts", 4);
     let daemon = builder.set("delivery.rclone_program", program.display().to_string()).start().await;
     world.publish(1581, &small());
     world.push(1581);
     world.redis.wait_for_task(1581, "completed").await;
     let complaints = complaints(&daemon, 1581);
-    let [first] = &complaints[..] else { panic!("{complaints:#?}") };
-    assert_eq!(first["kind"], "delivery_failed");
-    let message = format!("0 of 1 files are there as they should be; not so: {LECTURE}");
-    assert!(first["message"].as_str().unwrap().contains(&message), "{first}");
+    let missing = format!("0 of 1 files are there as they should be; not so: {LECTURE}");
+    assert_eq!(complaints.len(), 3, "{complaints:#?}");
+    for (complaint, says) in complaints.iter().zip([&missing, "rclone copy (killed)", &missing]) {
+        assert_eq!(complaint["kind"], "delivery_failed");
+        assert!(complaint["message"].as_str().unwrap().contains(says), "{says}: {complaint}");
+    }
     assert_delivered(&remotes, "directory:", &folder(1581), &small());
 }
 

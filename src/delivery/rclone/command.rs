@@ -125,13 +125,12 @@ impl Rclone {
             }),
             Err(error) => {
                 let kind = match error {
-                    ChildError::Cancelled { .. } => FailureKind::Interrupted,
                     ChildError::NotStarted { ref error, .. }
                         if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
                     {
                         missing
                     }
-                    _ => FailureKind::DeliveryFailed,
+                    _ => error.kind(FailureKind::DeliveryFailed),
                 };
                 Err(Failure::new(kind, error.to_string()))
             }
