@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use hauld::cli::answer::{self, Answer, Failed};
 use hauld::cli::exit::Exit;
@@ -12,6 +13,9 @@ use hauld::logging::Level;
 use hauld::reload::Reload;
 use hauld::traces::Traces;
 use hauld::{app, logging};
+
+/// How long a thread that is stuck in the system may hold up the end.
+const STUCK_LIMIT: Duration = Duration::from_secs(2);
 
 fn main() -> ExitCode {
     run(Cli::from_arguments()).into()
@@ -67,6 +71,8 @@ fn run(cli: Cli) -> Exit {
         }
         answered
     });
+    // A look-up of a name, or a mount, may hang for ever.
+    runtime.shutdown_timeout(STUCK_LIMIT);
     match answered {
         Ok(answer) => answer.print(),
         Err(failed) => fail(failed),

@@ -14,17 +14,19 @@ use hyper::Uri;
 use hyper::header::HeaderValue;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::{BuilderVerifierExt, Verifier};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::connection::Connection;
 use super::guard::{Guard, host_and_port};
+use super::lookup::{Lookup, LookupTimedOut};
 use crate::config::ProxySettings;
 use crate::failure::{Failure, FailureKind};
 
@@ -132,7 +134,7 @@ impl GuardedTcp {
     async fn connect(self, uri: Uri) -> Result<TokioIo<TcpStream>, BoxError> {
         if let Some(proxy) = self.proxy.as_ref().filter(|_| !self.guard.is_inside(&uri)) {
             self.guard.check_unresolved(&uri)?;
-            let tunnel = Tunnel::new(proxy.uri.clone(), self.tcp(GaiResolver::new()));
+            let tunnel = Tunnel::new(proxy.uri.clone(), self.tcp(Lookup));
             let mut tunnel = match &proxy.authorization {
                 Some(authorization) => tunnel.with_auth(authorization.clone()),
                 None => tunnel,
@@ -143,7 +145,8 @@ impl GuardedTcp {
                 Uri::builder().scheme("http").authority(format!("{host}:{port}")).path_and_query("/").build()?;
             return Ok(tunnel.call(target).await?);
         }
-        let addresses = self.guard.addresses(&uri).await?;
+        let addresses =
+            timeout(self.connect_timeout, self.guard.addresses(&uri)).await.map_err(|_| LookupTimedOut)??;
         // The connector puts the port of the URI in place of the 0.
         let addresses = addresses.into_iter().map(|address| SocketAddr::new(address, 0)).collect();
         Ok(self.tcp(Pinned(addresses)).call(uri).await?)

@@ -13,6 +13,7 @@ use hyper::Uri;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use url::{Host, Url};
 
+use super::lookup::look_up;
 use crate::config::NetworkSettings;
 
 /// Special-purpose addresses of version 4 (RFC 6890 and the registry of IANA), and what they are.
@@ -226,10 +227,6 @@ pub fn host_and_port(uri: &Uri) -> (&str, u16) {
 /// The address that a host is already.
 fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
-}
-
-async fn look_up(host: String) -> io::Result<Vec<IpAddr>> {
-    Ok(tokio::net::lookup_host((host, 0)).await?.map(|address| address.ip()).collect())
 }
 
 /// Why a host was not connected to.

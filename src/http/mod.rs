@@ -8,6 +8,7 @@ mod encoding;
 mod guard;
 mod headers;
 mod login_page;
+mod lookup;
 mod media_client;
 mod rate;
 mod retry;
@@ -29,6 +30,7 @@ use guard::Guard;
 pub use guard::{AllowedHost, is_host};
 pub use headers::{RequestHeaders, headers_for};
 pub use login_page::{is_html, is_login_page, rejected};
+use lookup::Lookup;
 pub use media_client::{MediaClient, MediaResponse};
 pub use rate::RateLimit;
 pub use retry::{LONGEST_PAUSE, pause};
@@ -115,6 +117,7 @@ fn builder(settings: &HttpSettings) -> Result<ClientBuilder> {
         .connect_timeout(settings.connect_timeout)
         .read_timeout(settings.idle_timeout)
         .tcp_nodelay(true)
+        .dns_resolver(Lookup)
         .redirect(reqwest::redirect::Policy::none())
         .pool_idle_timeout(POOL_IDLE)
         .no_proxy()
@@ -177,6 +180,10 @@ fn cause_failure(url: &Url, mut source: Option<&(dyn std::error::Error + 'static
         reason = cause.to_string();
         if cause.is::<guard::AddressRefused>() {
             kind = FailureKind::AddressRefused;
+            break;
+        }
+        if cause.is::<lookup::LookupTimedOut>() {
+            kind = FailureKind::TimedOut;
             break;
         }
         if cause.is::<rustls::Error>() {

@@ -21,6 +21,7 @@ mod hook;
 mod http_store;
 mod logins;
 mod migration;
+mod name_service;
 mod openapi;
 mod operating;
 mod orders;

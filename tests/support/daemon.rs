@@ -14,7 +14,7 @@ use super::backend::Backend;
 use super::catalog::Catalog;
 use super::process::Process;
 use super::redis::RedisServer;
-use super::{port, wait};
+use super::{namespace, port, wait};
 
 /// How long the daemon may take until it is ready.
 const READY_LIMIT: Duration = Duration::from_secs(20);
@@ -43,6 +43,7 @@ pub struct Builder {
     environment: Vec<(String, String)>,
     directory: tempfile::TempDir,
     hook_port: Option<u16>,
+    mounts: Option<String>,
 }
 
 /// A running `hauld run`. Killed when dropped; if the test failed, the end of its log is shown.
@@ -61,7 +62,8 @@ impl Daemon {
     /// Settings for tests: two jobs at once, attempts without a pause, a lease of 2 s.
     pub fn builder() -> Builder {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let builder = Builder { settings: toml::Table::new(), environment: Vec::new(), directory, hook_port: None };
+        let (settings, environment) = (toml::Table::new(), Vec::new());
+        let builder = Builder { settings, environment, directory, hook_port: None, mounts: None };
         let staging = builder.directory.path().join("staging");
         let delivered = builder.directory.path().join("delivered");
         builder
@@ -144,6 +146,13 @@ impl Builder {
         self
     }
 
+    /// Runs it with mounts of its own, made by this script of the shell, which knows `$STAGING` and
+    /// `$DELIVERED`: only where [`namespace::may_mount`].
+    pub fn mounting(mut self, script: &str) -> Builder {
+        self.mounts = Some(script.to_owned());
+        self
+    }
+
     /// A file of variables beside its configuration file.
     pub fn environment_file(self, text: &str) -> Builder {
         std::fs::write(self.directory.path().join("environment"), text).expect("environment file");
@@ -181,6 +190,10 @@ impl Builder {
             let directory = self.settings[section]["directory"].as_str().expect("a directory");
             PathBuf::from(directory)
         };
+        if let Some(script) = &self.mounts {
+            command = namespace::within(script, &command);
+            command.env("STAGING", directory_of("staging")).env("DELIVERED", directory_of("delivery"));
+        }
         Daemon {
             process: Process::start("hauld run", command, &log),
             admin_port,
@@ -324,6 +337,15 @@ impl Daemon {
     /// When the daemon was built without [`Builder::hook`].
     pub fn hook_url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.hook_port.expect("the hook is on"))
+    }
+
+    /// Runs a script of the shell among its own mounts, with the same variables. Returns what it says.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub fn inside(&self, script: &str) -> String {
+        let [staging, delivered] = [&self.staging, &self.delivered].map(|directory| directory.display());
+        namespace::inside(self.pid(), format!("STAGING='{staging}' DELIVERED='{delivered}'\n{script}"))
     }
 
     /// Where downloads grow.

@@ -15,6 +15,7 @@
 //! * [`publish`]: puts a stream on an origin, in every shape the engine must understand
 //! * [`catalog`], [`backend`], [`task_service`]: the services around the daemon
 //! * [`daemon`]: the binary under test
+//! * [`namespace`]: mounts of a test's own
 //! * [`pool`]: a worker pool without the binary
 //! * [`producer`]: pushes jobs with the Node clients that backends use
 //! * [`remotes`]: where rclone delivers to
@@ -31,6 +32,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod mariadb;
 pub mod media;
+pub mod namespace;
 pub mod origin;
 pub mod pool;
 pub mod port;
