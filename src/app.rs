@@ -36,6 +36,7 @@ use crate::serve::{serve, serve_with};
 use crate::sharing::SharedDownloads;
 use crate::store::{self, TaskStore};
 use crate::tasks::Tasks;
+use crate::volumes::Volumes;
 use crate::worker::{self, Pipeline};
 
 /// How long to wait between two tries to reach Redis at start.
@@ -100,14 +101,13 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
         }
         None => None,
     };
-    make_directories(&config).await?;
     let Some(queue) = connect(&config, &metrics, &stop).await? else { return Ok(()) };
     for warning in queue.server_warnings().await.unwrap_or_default() {
         tracing::warn!("{warning}");
     }
     let greeting = tokio::spawn(store::greet(store.clone()));
     let pipeline = Arc::new(build_pipeline(&config, &queue, store.clone(), logins.resolver.clone(), &metrics).await?);
-    let delivery = pipeline.delivery.clone();
+    let (delivery, volumes) = (pipeline.delivery.clone(), pipeline.volumes.clone());
 
     let hook = match config.hook.listen {
         Some(address) => Some(start_hook(&config, address, connection, store, &logins, &metrics, &stop).await?),
@@ -125,7 +125,7 @@ pub async fn run(reload: Reload, level: Level) -> Result<()> {
 
     let watchdog = notify_ready(&queue, &config);
     // The hook takes orders whatever the destination says.
-    let look = take_when_deliverable(delivery, hindrance, &queue, &config);
+    let look = take_when_deliverable(delivery, volumes, hindrance, &queue, &config);
     let notices = AbortOnDropHandle::new(tokio::spawn(pipeline.clone().tell_of_failures(stop.clone())));
     let worked = worker::run(queue, limits, pipeline, metrics, hindered, stop.clone(), stop_now).await;
 
@@ -267,14 +267,16 @@ async fn build_pipeline(
         events: Events::new(commands),
         queue: queue.clone(),
         staging: config.staging.directory.clone(),
+        volumes: Arc::new(volumes(config)),
         max_attempts: config.queue.max_attempts,
         metrics: metrics.clone(),
     })
 }
 
-/// Lets jobs be taken as soon as their courses can be delivered.
+/// Lets jobs be taken as soon as their courses can be delivered, and as long as there is room for them.
 fn take_when_deliverable(
     delivery: Delivery,
+    volumes: Arc<Volumes>,
     hindrance: watch::Sender<Option<String>>,
     queue: &Queue,
     config: &Config,
@@ -282,15 +284,21 @@ fn take_when_deliverable(
     let (queue, redis, jobs) = (queue.clone(), config.redis.shown(), config.worker.jobs);
     AbortOnDropHandle::new(tokio::spawn(async move {
         delivery::greet(&delivery, &hindrance).await;
-        hindrance.send_replace(None);
-        tracing::info!(
-            version = env!("CARGO_PKG_VERSION"),
-            instance = queue.instance(),
-            redis,
-            list = queue.settings().list,
-            jobs,
-            "ready: taking jobs"
-        );
+        let watching = volumes.watch(&hindrance);
+        let mut hindered = hindrance.subscribe();
+        let ready = async {
+            // Cannot fail: the sender is here.
+            let _ = hindered.wait_for(Option::is_none).await;
+            tracing::info!(
+                version = env!("CARGO_PKG_VERSION"),
+                instance = queue.instance(),
+                redis,
+                list = queue.settings().list,
+                jobs,
+                "ready: taking jobs"
+            );
+        };
+        tokio::join!(watching, ready);
     }))
 }
 
@@ -319,13 +327,10 @@ async fn connect(config: &Config, metrics: &Arc<Metrics>, stop: &CancellationTok
     }
 }
 
-async fn make_directories(config: &Config) -> Result<()> {
-    let delivery = (config.delivery.kind == DeliveryKind::Folder).then_some(&config.delivery.directory);
-    for directory in std::iter::once(&config.staging.directory).chain(delivery) {
-        let made = tokio::fs::create_dir_all(directory).await;
-        made.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
-    }
-    Ok(())
+fn volumes(config: &Config) -> Volumes {
+    let delivery = (config.delivery.kind == DeliveryKind::Folder).then(|| config.delivery.directory.clone());
+    let directories = std::iter::once(config.staging.directory.clone()).chain(delivery);
+    Volumes::new(directories.collect(), config.staging.min_free_bytes)
 }
 
 async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener> {

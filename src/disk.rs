@@ -69,7 +69,45 @@ pub fn write_private(directory: &Path, name: &str, content: &[u8]) -> Result<()>
         std::fs::rename(&part, &path)?;
         File::open(directory)?.sync_all()
     };
-    write().map_err(|error| Failure::disk(format_args!("writing {}", path.display()), error))
+    write().map_err(|error| {
+        // A disk that is full should not stay full of this.
+        let _ = std::fs::remove_file(&part);
+        Failure::disk(format_args!("writing {}", path.display()), error)
+    })
+}
+
+/// What this process may still write to the disk of a directory, by the file system's word. Blocks its
+/// thread.
+///
+/// # Errors
+/// `disk_failed`.
+pub fn free_bytes(directory: &Path) -> Result<u64> {
+    let disk = rustix::fs::statvfs(directory)
+        .map_err(|error| Failure::disk(format_args!("looking at {}", directory.display()), error.into()))?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Writes and removes a file of so many bytes: a mode or a mount option alone does not tell, nor do the
+/// free bytes where there is a quota. Blocks its thread.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`.
+pub fn try_writing(directory: &Path, bytes: usize) -> Result<()> {
+    // Instances share the directory, on several hosts even: the name must be nobody else's.
+    let nanoseconds = jiff::Timestamp::now().as_nanosecond();
+    let path = directory.join(format!(".hauld-try-{}-{nanoseconds}", std::process::id()));
+    let write = || {
+        let mut file = File::create_new(&path)?;
+        if bytes > 0 {
+            file.write_all(&vec![0; bytes])?;
+            // A full disk may say so no sooner.
+            file.sync_all()?;
+        }
+        Ok(())
+    };
+    let written = write();
+    let removed = if path.exists() { std::fs::remove_file(&path) } else { Ok(()) };
+    written.and(removed).map_err(|error| Failure::disk(format_args!("writing to {}", directory.display()), error))
 }
 
 /// The names in a directory that end in `.json`; none when there is no directory. Blocks its thread.

@@ -24,7 +24,7 @@
 //!
 //! * [`failure`]: the closed list of failure kinds, and the only "retry or not"
 //! * [`permits`] and [`current`]: what may change while it is in use
-//! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`signature`], [`metrics`], [`progress`], [`logging`], [`traces`]
+//! * [`config`], [`http`], [`logins`], [`redis_client`], [`disk`], [`volumes`], [`signature`], [`metrics`], [`progress`], [`logging`], [`traces`]
 //!
 //! What puts them together:
 //!
@@ -76,4 +76,5 @@ pub mod signature;
 pub mod store;
 pub mod tasks;
 pub mod traces;
+pub mod volumes;
 pub mod worker;

@@ -187,6 +187,8 @@ metrics! {
     staging_free_bytes: Gauge<f64, AtomicU64> = "staging_free_bytes", Gauge::default();
     /// Tasks of the asynchronous runtime that have not ended.
     runtime_tasks: Gauge = "runtime_tasks", Gauge::default();
+    /// Whether something keeps this instance from taking jobs: a disk without room, a remote that refuses.
+    hindered: Gauge = "hindered", Gauge::default();
     /// Unix time of the last job that was done.
     last_success: Gauge = "last_success_timestamp_seconds", Gauge::default();
 }

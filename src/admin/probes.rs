@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::disk::{free_bytes, try_writing};
 use crate::failure::{Failure, Result};
 use crate::logins::Logins;
 use crate::metrics::Metrics;
@@ -102,13 +103,13 @@ impl Admin {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let (redis, staging) = tokio::join!(admin.redis_answers(), admin.look_at_disk(write_a_file));
+    let (redis, staging) = tokio::join!(admin.redis_answers(), admin.look_at_disk(|staging| try_writing(staging, 0)));
     let draining = match admin.draining.is_cancelled() {
         true => Err("the instance is stopping".to_owned()),
         false => Ok(()),
     };
-    let started = admin.hindered.borrow().clone().map_or(Ok(()), Err);
-    let checks = [("started", started), ("redis", redis), ("staging", staging), ("draining", draining)];
+    let taking = admin.hindered.borrow().clone().map_or(Ok(()), Err);
+    let checks = [("taking", taking), ("redis", redis), ("staging", staging), ("draining", draining)];
     let ready = checks.iter().all(|(_, check)| check.is_ok());
     let shown = |check: &Result<(), String>| match check {
         Ok(()) => json!({"ok": true}),
@@ -123,10 +124,11 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     match admin.look_at_disk(free_bytes).await {
         Ok(free) => {
-            admin.metrics.staging_free_bytes.set(free);
+            admin.metrics.staging_free_bytes.set(free as f64);
         }
         Err(reason) => tracing::debug!(%reason, "the free bytes of the staging directory are not known"),
     }
+    admin.metrics.hindered.set(i64::from(admin.hindered.borrow().is_some()));
     admin.logins.observe(&admin.metrics);
     let accepted = headers.get(header::ACCEPT).and_then(|accepted| accepted.to_str().ok()).unwrap_or_default();
     let (content_type, text) = match accepted.contains(OPENMETRICS) {
@@ -134,22 +136,6 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
         false => (PLAIN_TYPE, admin.metrics.encode_plain()),
     };
     ([(header::CONTENT_TYPE, content_type)], text).into_response()
-}
-
-/// Writes and removes a file, since a mode or a mount option alone does not tell.
-fn write_a_file(directory: &Path) -> Result<()> {
-    // Instances share the directory, on several hosts even: the name must be nobody else's.
-    let nanoseconds = jiff::Timestamp::now().as_nanosecond();
-    let path = directory.join(format!(".hauld-ready-{}-{nanoseconds}", std::process::id()));
-    let written = std::fs::File::create_new(&path).and_then(|_| std::fs::remove_file(&path));
-    written.map_err(|error| Failure::disk(format_args!("writing to {}", directory.display()), error))
-}
-
-/// What this process may still write.
-fn free_bytes(directory: &Path) -> Result<f64> {
-    let disk = rustix::fs::statvfs(directory)
-        .map_err(|error| Failure::disk(format_args!("looking at {}", directory.display()), error.into()))?;
-    Ok(disk.f_bavail as f64 * disk.f_frsize as f64)
 }
 
 #[cfg(test)]
@@ -187,7 +173,7 @@ mod tests {
         let mut server = RedisServer::start().await;
         let (base, _) = start(directory.path(), redis_ping(server.connection())).await;
         let all_is_well =
-            json!({"started": {"ok": true}, "redis": {"ok": true}, "staging": {"ok": true}, "draining": {"ok": true}});
+            json!({"taking": {"ok": true}, "redis": {"ok": true}, "staging": {"ok": true}, "draining": {"ok": true}});
         assert_eq!(readiness(&base).await, (200, json!({"ready": true, "checks": all_is_well})));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "the check leaves nothing behind");
         server.kill();

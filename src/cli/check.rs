@@ -115,8 +115,9 @@ pub async fn run(config: &Config, file: Option<&Path>) -> Report {
         check_store(config, &mut report).await;
     }
     check_ffmpeg(config, &mut report).await;
-    report.add_result("staging", check_directory(&config.staging.directory).await);
-    report.add_result("delivery", check_delivery(&config.delivery).await);
+    let least = config.staging.min_free_bytes;
+    report.add_result("staging", check_directory(&config.staging.directory, least).await);
+    report.add_result("delivery", check_delivery(&config.delivery, least).await);
     check_secrets(config, &mut report);
     logins::check(config, &mut report);
     match http::client(&config.http) {
@@ -217,9 +218,9 @@ async fn check_ffmpeg(config: &Config, report: &mut Report) {
     }
 }
 
-async fn check_delivery(settings: &DeliverySettings) -> Result<String> {
+async fn check_delivery(settings: &DeliverySettings, least: u64) -> Result<String> {
     match Delivery::new(settings) {
-        Delivery::Folder(_) => check_directory(&settings.directory).await,
+        Delivery::Folder(_) => check_directory(&settings.directory, least).await,
         Delivery::Rclone(delivery) => match tokio::time::timeout(REMOTE_LIMIT, delivery.examine()).await {
             Ok(state) => state,
             Err(_) => {
@@ -232,7 +233,7 @@ async fn check_delivery(settings: &DeliverySettings) -> Result<String> {
 
 /// Creates, syncs, renames and removes a file, as a download does. A directory that is not there yet
 /// is not made: whoever looks may be another user than the one that the daemon runs as.
-async fn check_directory(directory: &Path) -> Result<String> {
+async fn check_directory(directory: &Path, least: u64) -> Result<String> {
     let directory = directory.to_owned();
     disk::blocking(move || {
         let failed = |error| Failure::disk(format_args!("{} is not writable", directory.display()), error);
@@ -246,8 +247,11 @@ async fn check_directory(directory: &Path) -> Result<String> {
         let _ = std::fs::remove_file(&probe);
         let _ = std::fs::remove_file(&renamed);
         tried.map_err(failed)?;
-        let space = rustix::fs::statvfs(existing).map_err(|error| failed(error.into()))?;
-        let free = space.f_bavail.saturating_mul(space.f_frsize) >> 20;
+        let (free, least) = (disk::free_bytes(existing)? >> 20, least >> 20);
+        if free < least {
+            let message = format!("{}: {free} MiB free, and below {least} no jobs are taken", directory.display());
+            return Err(Failure::new(FailureKind::DiskFull, message));
+        }
         let state = if existing == directory { "is writable" } else { "can be made" };
         Ok(format!("{} {state}, {free} MiB free", directory.display()))
     })
@@ -340,10 +344,12 @@ mod tests {
     async fn a_look_at_a_directory_does_not_make_it() {
         let place = tempfile::tempdir().unwrap();
         let missing = place.path().join("a/b");
-        assert!(check_directory(&missing).await.unwrap().contains("can be made"));
-        assert!(check_directory(place.path()).await.unwrap().contains("is writable"));
+        assert!(check_directory(&missing, 1).await.unwrap().contains("can be made"));
+        assert!(check_directory(place.path(), 1).await.unwrap().contains("is writable"));
         assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "nothing is left behind");
-        assert!(check_directory(Path::new("/proc/nowhere/staging")).await.is_err());
+        assert!(check_directory(Path::new("/proc/nowhere/staging"), 0).await.is_err());
+        let failure = check_directory(place.path(), u64::MAX).await.unwrap_err();
+        assert!(failure.message.contains("MiB free, and below"), "{failure}");
     }
 
     #[test]

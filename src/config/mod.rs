@@ -196,6 +196,12 @@ impl Config {
                     false,
                     "Whether jobs of one course at one time, of all instances with this directory, download it once.",
                 ),
+                min_free_bytes: s.integer(
+                    "staging.min_free_bytes",
+                    1 << 30,
+                    0..=1 << 50,
+                    "While a disk of staging or of delivery has less free, no jobs are taken.",
+                ),
             },
             delivery: delivery::read(s, rclone_environment),
             report: report::read(s),

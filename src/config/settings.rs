@@ -263,6 +263,8 @@ pub struct StagingSettings {
     pub directory: PathBuf,
     /// Whether several jobs of one course at one time download it once.
     pub share_downloads: bool,
+    /// Of the disks of staging and delivery: while one has less, no jobs are taken.
+    pub min_free_bytes: u64,
 }
 
 /// Where finished courses go.

@@ -38,6 +38,8 @@ pub struct Source {
     pub copy: usize,
     /// What it may import from the multivariant playlist.
     pub variables: Variables,
+    /// As the multivariant playlist says; `None` where it does not.
+    pub bits_per_second: Option<u64>,
 }
 
 /// Values that a multivariant playlist hands down to its media playlists (EXT-X-DEFINE).
@@ -53,7 +55,8 @@ impl Loader {
             Playlist::Media(playlist) => {
                 let copies = vec![request.url.clone()];
                 let rendition = String::new();
-                let main = Source { playlist, rendition, copies, copy: 0, variables: Vec::new() };
+                let main =
+                    Source { playlist, rendition, copies, copy: 0, variables: Vec::new(), bits_per_second: None };
                 return Ok(Stream { main, audio: None, subtitles: Vec::new() });
             }
             Playlist::Multivariant(master) => master,
@@ -69,7 +72,9 @@ impl Loader {
         let copies = std::iter::once(variant).chain(redundant.iter().copied()).map(|copy| copy.uri.clone()).collect();
         let Variant { bandwidth_bits_per_second, width, height, codecs, .. } = variant;
         let rendition = format!("{bandwidth_bits_per_second} {width:?} {height:?} {codecs:?}");
+        let bits = variant.average_bandwidth_bits_per_second.unwrap_or(variant.bandwidth_bits_per_second);
         let main = self.load_any(request, copies, rendition, &master).await?;
+        let main = Source { bits_per_second: Some(bits), ..main };
         let audio = match select::audio(&master, variant) {
             Some(audio @ Rendition { uri: Some(url), name, language, .. }) if *url != variant.uri => {
                 let redundant = select::redundant_audio(&master, variant, audio);
@@ -115,7 +120,7 @@ impl Loader {
             match self.load_media(request, url, &master.variables).await {
                 Ok(playlist) => {
                     let variables = master.variables.clone();
-                    return Ok(Source { playlist, rendition, copies, copy, variables });
+                    return Ok(Source { playlist, rendition, copies, copy, variables, bits_per_second: None });
                 }
                 Err(failure) if failure.kind.is_of_the_origin() && copy + 1 < copies.len() => {
                     tracing::warn!(kind = failure.kind.name(), "{failure}; trying a copy of it");

@@ -274,6 +274,7 @@ impl Engine {
     ) -> Result<Track> {
         let rendition = source.rendition.clone();
         let is_text = matches!(role, Role::Subtitles(_));
+        let bits_per_second = source.bits_per_second;
         let itinerary = Itinerary::new(loader.clone(), request.clone(), role, source)?;
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
@@ -304,6 +305,12 @@ impl Engine {
             window: loader.settings.concurrency * 2,
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
+        if let Some(bytes) = edition.plan.expected_bytes(bits_per_second) {
+            // An .mp4 is made beside what it is made of. A stranger's claim counts no further than it may go.
+            let copies = if one_format && !is_fragmented_mp4 { 2 } else { 1 };
+            let bytes = bytes.min(loader.settings.max_job_bytes).saturating_mul(copies);
+            crate::volumes::expect_room(&part, bytes).await?;
+        }
         drop(edition);
         let Whole { kind, sections, lock } =
             track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await?;

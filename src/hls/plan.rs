@@ -252,6 +252,12 @@ impl Plan {
         sequence(&self.steps[index]).zip(before).is_some_and(|(this, before)| this != before)
     }
 
+    /// How large it will be, as far as that can be told: by its ranges, or by its bit rate.
+    pub fn expected_bytes(&self, bits_per_second: Option<u64>) -> Option<u64> {
+        let by_rate = |bits: u64| (bits as f64 / 8.0 * self.duration_seconds()) as u64;
+        self.bytes_from(0).or(bits_per_second.map(by_rate))
+    }
+
     /// Where each section but the first begins on the playlist's timeline, in seconds.
     pub fn section_starts(&self) -> Vec<f64> {
         let mut starts = Vec::new();

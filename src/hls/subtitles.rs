@@ -80,7 +80,7 @@ impl Listed {
     pub async fn load(self, loader: &Loader, request: &StreamRequest) -> Result<Source> {
         let Listed { url, variables, rendition, .. } = self;
         let playlist = loader.load_media(request, &url, &variables).await?;
-        Ok(Source { playlist, rendition, copies: vec![url], copy: 0, variables })
+        Ok(Source { playlist, rendition, copies: vec![url], copy: 0, variables, bits_per_second: None })
     }
 }
 

@@ -46,6 +46,7 @@ impl Pipeline {
     /// The one place where a failed attempt is logged.
     pub(super) async fn failed(&self, job: &Leased, trail: &Trail, failure: Failure) -> Outcome {
         let (spec, kind) = (&job.spec, failure.kind.name());
+        self.volumes.met(failure.kind);
         let previous = trail.status.unwrap_or("enrolled");
         let max_attempts = job.max_attempts(self.max_attempts, failure.kind);
         let outcome = settle::outcome(failure.clone(), job.attempt, max_attempts);

@@ -27,6 +27,7 @@ use crate::sandbox::Sandbox;
 use crate::sharing::SharedDownloads;
 use crate::store::TaskStore;
 use crate::traces;
+use crate::volumes::Volumes;
 
 /// Everything that a job meets on its way.
 pub struct Pipeline {
@@ -45,6 +46,8 @@ pub struct Pipeline {
     pub events: Events,
     pub queue: Queue,
     pub staging: PathBuf,
+    /// The disks that it writes to.
+    pub volumes: Arc<Volumes>,
     pub max_attempts: u32,
     pub metrics: Arc<Metrics>,
 }

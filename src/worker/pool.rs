@@ -59,7 +59,7 @@ struct Pool {
     interrupt: CancellationToken,
 }
 
-/// Takes and runs jobs, from when `hindered` says `None` (until then it says why not) to `stop`; then waits
+/// Takes and runs jobs until `stop`, as long as `hindered` says `None` (else it says why not); then waits
 /// up to the drain of `limits` for those that run and hands back the rest, at once when `stop_now` comes.
 /// Returns when all is settled and this instance has left the queue.
 ///
@@ -71,7 +71,7 @@ pub async fn run(
     limits: Arc<Limits>,
     runner: Arc<dyn JobRunner>,
     metrics: Arc<Metrics>,
-    mut hindered: watch::Receiver<Option<String>>,
+    hindered: watch::Receiver<Option<String>>,
     stop: CancellationToken,
     stop_now: CancellationToken,
 ) -> Result<()> {
@@ -99,14 +99,10 @@ pub async fn run(
     let jobs = TaskTracker::new();
     let no_more = CancellationToken::new();
     let taker = tokio::spawn({
-        let (taking, ended) = (take_jobs(pool.clone(), jobs.clone(), no_more.clone()), broken.clone().drop_guard());
-        let no_more = no_more.clone();
+        let taking = take_jobs(pool.clone(), jobs.clone(), hindered, no_more.clone());
+        let ended = broken.clone().drop_guard();
         async move {
             let _ended = ended;
-            tokio::select! {
-                () = no_more.cancelled() => {}
-                _ = hindered.wait_for(Option::is_none) => {}
-            }
             taking.await;
         }
     });

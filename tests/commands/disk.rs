@@ -125,3 +125,34 @@ fn a_limit_on_the_size_of_files_leaves_nothing_finished() {
     assert_eq!(origin.count(&published.segment_paths[0]), 1);
     assert!(!Path::new(&space.path("out.ts.part")).exists());
 }
+
+/// A playlist that says of the stream at `/x` that it has so many bits a second.
+fn at_bit_rate(origin: &Origin, bits: u64) -> String {
+    let text = format!("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH={bits}\nx/index.m3u8\n");
+    origin.put("/rate.m3u8", text);
+    origin.url("/rate.m3u8")
+}
+
+#[test]
+fn line_38_what_has_no_room_for_the_half_of_it_is_not_begun() {
+    let origin = Origin::start();
+    let space = Workspace::new();
+    let published = Publish::of(&media::synthetic(20, 10_000)).encrypted().at(&origin, "/x");
+    assert_eq!(published.playlist_path, "/x/index.m3u8");
+    let url = at_bit_rate(&origin, 8_000_000);
+    let script = format!(
+        "mount -t tmpfs -o size=4m none disk
+         status=0; \"$1\" fetch {url} -o disk/out.ts 2>first || status=$?
+         echo $status; ls -A disk
+         mount -o remount,size=64m disk
+         \"$1\" fetch {url} -o disk/out.ts
+         cp disk/out.ts result"
+    );
+    let Some(ended) = on_a_small_disk(&space, &script) else { return };
+    ended.succeeded("the script");
+    assert!(ended.stdout.starts_with("74\n"), "{ended:?}");
+    let line = String::from_utf8(space.read("first")).unwrap();
+    assert!(line.contains(" bytes are needed for out.ts.part, and ") && line.ends_with("[disk_full]\n"), "{line}");
+    assert!(space.read("result") == published.truth);
+    assert!(published.segment_paths.iter().all(|path| origin.count(path) == 1), "nothing was asked for in vain");
+}

@@ -10,6 +10,7 @@ mod clock;
 mod course;
 mod crash;
 mod descriptors;
+mod disks;
 mod drain;
 mod failures;
 mod ffmpeg;

@@ -75,6 +75,7 @@ impl Daemon {
             .set("gate.poll_seconds", 1)
             .set("log.format", "json")
             .set("network.allow", vec!["127.0.0.1"])
+            .set("staging.min_free_bytes", 0)
             .staging(&staging)
             .delivered(&delivered)
     }

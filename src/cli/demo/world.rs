@@ -121,7 +121,7 @@ fn write_config(
          [admin]\nlisten = \"127.0.0.1:{admin_port}\"\n\
          [enrollment]\nendpoint = {:?}\n\
          [resolver]\ncatalog_endpoint = {:?}\n\
-         [staging]\ndirectory = {:?}\n\
+         [staging]\ndirectory = {:?}\nmin_free_bytes = 0\n\
          [delivery]\ndirectory = {:?}\n\
          [report]\napi_base_url = {:?}\nsecret_file = {:?}\n",
         path("hook.token"),

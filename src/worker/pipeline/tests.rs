@@ -60,6 +60,7 @@ impl World {
             events: Events::new(redis.connection()),
             queue,
             staging: folder.path().join("staging"),
+            volumes: Arc::new(Volumes::new(Vec::new(), 0)),
             max_attempts: 3,
             metrics,
         };

@@ -15,12 +15,24 @@ use crate::traces;
 /// Finalize calls of jobs that were delivered before, at once: they take no slot.
 const CALLS_AT_ONCE: usize = 8;
 
-/// Takes jobs and has the pool run them, at most as many as its limits allow, until there are to be no more.
-pub(super) async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: CancellationToken) {
+/// Takes jobs and has the pool run them, at most as many as its limits allow and none while it is
+/// `hindered`, until there are to be no more.
+pub(super) async fn take_jobs(
+    pool: Arc<Pool>,
+    jobs: TaskTracker,
+    mut hindered: watch::Receiver<Option<String>>,
+    no_more: CancellationToken,
+) {
     let permits = pool.limits.jobs.semaphore();
     let mut size = pool.limits.jobs.size();
     let mut taker = pool.queue.taker();
     loop {
+        tokio::select! {
+            biased;
+            () = no_more.cancelled() => return,
+            // Whoever could hinder has gone away when this fails.
+            _ = hindered.wait_for(Option::is_none) => {}
+        }
         size.mark_unchanged();
         let first = tokio::select! {
             biased;
@@ -34,7 +46,7 @@ pub(super) async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: Cance
         while let Ok(more) = permits.clone().try_acquire_owned() {
             held.merge(more);
         }
-        let Some(started) = take(&mut taker, &held, &mut size, &no_more).await else {
+        let Some(started) = take(&mut taker, &held, &mut size, &mut hindered, &no_more).await else {
             if no_more.is_cancelled() {
                 return;
             }
@@ -48,12 +60,13 @@ pub(super) async fn take_jobs(pool: Arc<Pool>, jobs: TaskTracker, no_more: Cance
     }
 }
 
-/// The next jobs, one for each permit at most; `None` when there are to be no more, or another number of
-/// them.
+/// The next jobs, one for each permit at most; `None` when there are to be no more, none for now, or another
+/// number of them.
 async fn take(
     taker: &mut Taker,
     held: &OwnedSemaphorePermit,
     size: &mut watch::Receiver<usize>,
+    hindered: &mut watch::Receiver<Option<String>>,
     no_more: &CancellationToken,
 ) -> Option<Vec<Leased>> {
     let enough = no_more.child_token();
@@ -62,6 +75,7 @@ async fn take(
     tokio::select! {
         started = &mut started => return started,
         Ok(()) = size.changed() => enough.cancel(),
+        Ok(_) = hindered.wait_for(Option::is_some) => enough.cancel(),
     }
     started.await
 }
