@@ -280,6 +280,8 @@ pub struct Failure {
     pub message: String,
     /// How long the server asked us to stay away (`Retry-After`), if it did.
     pub retry_after: Option<Duration>,
+    /// Whether the server said that it has too much to do (429, 503).
+    pub is_overload: bool,
 }
 
 /// What every room returns.
@@ -288,7 +290,7 @@ pub type Result<T, E = Failure> = std::result::Result<T, E>;
 impl Failure {
     /// A failure of `kind`, told by `message`.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), retry_after: None }
+        Failure { kind, message: message.into(), retry_after: None, is_overload: false }
     }
 
     /// Puts the place in front of the message.

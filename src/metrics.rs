@@ -137,6 +137,10 @@ metrics! {
     segment_failures: Family<KindLabel, Counter> = "segment_failures", Family::default();
     /// Requests for segments that were made again after a failure.
     segment_retries: Counter = "segment_retries", Counter::default();
+    /// Times that a media host said it has too much to do (429, 503) and got half as many requests at once.
+    host_slowdowns: Counter = "host_slowdowns", Counter::default();
+    /// Times that a media host was taken for down, and from then on asked one request at a time.
+    host_outages: Counter = "host_outages", Counter::default();
     /// Time that a segment took, from its request to its last byte; waits for memory and for the rate limit are in it.
     segment_seconds: Histogram = "segment_duration_seconds", segment_buckets();
     /// Time from the request for a segment or a file to the head of its answer.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RANGE};
@@ -12,7 +12,7 @@ use super::allowance::Allowance;
 use super::body::Body;
 use super::buffer::Budget;
 use super::decrypt::Decryptor;
-use super::hosts::{Host, Hosts};
+use super::hosts::{self, Host, Hosts, Place};
 use super::intake::Intake;
 use super::itinerary::{Edition, Itinerary};
 use super::key::KeyRing;
@@ -29,6 +29,10 @@ use crate::traces;
 
 /// One in so many units has a span, the first among them: a lecture has thousands.
 const TRACED: usize = 16;
+
+/// How long the head of a file waits for a place at its host; with each attempt as much longer, because
+/// a host that has too much to do refuses what comes without one.
+const HEAD_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What all fetchers of one track share.
 pub struct Fetcher {
@@ -56,23 +60,32 @@ pub struct Permits {
     /// Of the stream and of the process.
     pub _shared: [OwnedSemaphorePermit; 2],
     pub host: Arc<Host>,
-    pub of_host: Option<OwnedSemaphorePermit>,
+    pub of_host: Option<Place>,
 }
 
 impl Permits {
-    /// The unit is at another host now. The head of the file does not wait for it: those that hold
-    /// the host's permits may in turn wait for the head.
+    /// The unit is at another host now.
     async fn move_to(&mut self, host: Arc<Host>, turn: &mut Turn) {
-        if Arc::ptr_eq(&host, &self.host) {
-            return;
+        if !Arc::ptr_eq(&host, &self.host) {
+            self.of_host = None;
+            self.host = host;
+            self.admit(turn, 1).await;
         }
-        self.of_host = None;
-        self.of_host = tokio::select! {
-            biased;
-            permit = host.admit() => permit,
-            () = turn.come() => None,
-        };
-        self.host = host;
+    }
+
+    /// Takes a place at the host, unless the unit has one. The head of the file goes ahead without one in
+    /// the end: those that have the places may in turn wait for the head.
+    async fn admit(&mut self, turn: &mut Turn, attempt: u32) {
+        if self.of_host.is_none() {
+            self.of_host = tokio::select! {
+                biased;
+                place = self.host.admit() => Some(place),
+                () = async {
+                    turn.come().await;
+                    tokio::time::sleep(HEAD_PATIENCE * attempt).await;
+                } => None,
+            };
+        }
     }
 }
 
@@ -92,7 +105,7 @@ impl Fetcher {
             let edition = self.itinerary.edition();
             let unit = edition.plan.unit(index)?;
             permits.move_to(self.hosts.of(&unit.url), turn).await;
-            match self.try_edition(&edition, &unit, slot, turn, &permits.host).await {
+            match self.try_edition(&edition, &unit, slot, turn, permits).await {
                 Err(failure) if failure.kind.is_of_the_origin() => {
                     self.itinerary.renew(edition.number, index, turn.head(), failure).await?;
                     slot.start_over();
@@ -108,13 +121,13 @@ impl Fetcher {
         unit: &Unit,
         slot: &Slot,
         turn: &mut Turn,
-        host: &Host,
+        permits: &mut Permits,
     ) -> Result<Facts> {
         let mut attempt = 1;
         loop {
-            host.cooled().await;
+            permits.admit(turn, attempt).await;
             let mut received = 0;
-            let fetched = self.fetch(&edition.headers, unit, slot, turn, &mut received).await;
+            let fetched = self.fetch(&permits.host, &edition.headers, unit, slot, turn, &mut received).await;
             let failure = match fetched.and_then(|facts| self.without_holes(unit, facts, attempt)) {
                 Ok(facts) => return Ok(facts),
                 Err(failure) => failure,
@@ -130,7 +143,11 @@ impl Fetcher {
             tracing::debug!(kind, request_attempt = attempt, "{}: {failure}; trying again", name(unit));
             self.metrics.segment_retries.inc();
             slot.start_over();
-            if !host.heed(&failure) {
+            if failure.is_overload {
+                // The host has fewer places now: this one goes to whoever comes next.
+                permits.of_host = None;
+            }
+            if hosts::asked_pause(&failure).is_none() {
                 tokio::time::sleep(http::pause(attempt, None)).await;
             }
             attempt += 1;
@@ -139,6 +156,7 @@ impl Fetcher {
 
     async fn fetch(
         &self,
+        host: &Host,
         headers: &RequestHeaders,
         unit: &Unit,
         slot: &Slot,
@@ -147,13 +165,13 @@ impl Fetcher {
     ) -> Result<Facts> {
         let decryptor = match &unit.cipher {
             Some(cipher) => {
-                let key = self.keys.get(&self.client, headers, &cipher.key_url).await?;
+                let key = self.keys.get(&self.client, &self.hosts, headers, &cipher.key_url).await?;
                 Some(Decryptor::new(&key, &cipher.iv))
             }
             None => None,
         };
         let started = Instant::now();
-        let mut response = self.request(headers, unit).await?;
+        let mut response = host.ask(self.request(headers, unit)).await?;
         let mut body = Body::of(unit, &response)?;
         let encoding = Encoding::of(&response.headers).at(|| shown(&unit.url))?;
         let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);

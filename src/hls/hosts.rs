@@ -1,55 +1,96 @@
-//! What is known about the hosts that are asked: how many requests each may have at once, and
-//! until when one wants to be left alone.
+//! What is known about the hosts that are asked, by all jobs together: how many requests each may have
+//! at once, until when one wants to be left alone, and whether it answers at all.
+
+mod breaker;
+mod throttle;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::failure::{Failure, FailureKind};
+use self::breaker::{Breaker, Way};
+use self::throttle::Throttle;
+use crate::failure::{Failure, FailureKind, Result};
 use crate::http::LONGEST_PAUSE;
+use crate::metrics::Metrics;
 use crate::permits::Permits;
 
 /// Hosts that are remembered; a playlist may name any number of them.
 const MAX_HOSTS: usize = 1000;
 /// After a pause that a host asked for, its requests come back spread over this time.
 const SPREAD: Duration = Duration::from_millis(500);
-/// Requests at once for one host where there is no limit: more than all of them together can be.
-const NO_LIMIT: usize = 1 << 20;
 
 /// All hosts, for the whole process; cheap to clone.
 #[derive(Clone)]
 pub struct Hosts {
     known: Arc<Mutex<Known>>,
+    metrics: Arc<Metrics>,
 }
 
 struct Known {
-    max_requests: usize,
+    most: usize,
     hosts: HashMap<String, Arc<Host>>,
 }
 
 /// One host and port.
 pub struct Host {
+    name: String,
     requests: Permits,
-    /// Until when it wants to be left alone.
-    cools_until: Mutex<Option<Instant>>,
+    /// Permits that are out: for a while more than the limit after it has become smaller.
+    under_way: AtomicUsize,
+    state: Mutex<State>,
+    /// Whether an answer would change the state: most never do.
+    is_troubled: AtomicBool,
+    /// Wakes those who wait for what becomes of the request that has gone ahead.
+    told: Notify,
+    metrics: Arc<Metrics>,
+}
+
+struct State {
+    throttle: Throttle,
+    breaker: Breaker,
+    /// Until when the host wants to be left alone.
+    cools_until: Option<Instant>,
+}
+
+/// A place among the requests of a host, until it is dropped.
+pub struct Place {
+    host: Arc<Host>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.host.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One request that may be made now. When it is dropped before it is told what became of it, the
+/// request was stopped.
+struct Asking<'a> {
+    host: &'a Host,
+    round: u64,
+    /// Others wait for what becomes of it.
+    ahead: bool,
 }
 
 impl Hosts {
-    /// `max_requests` at once for one host; 0 means no limit.
-    pub fn new(max_requests: usize) -> Hosts {
-        let known = Known { max_requests: at_most(max_requests), hosts: HashMap::new() };
-        Hosts { known: Arc::new(Mutex::new(known)) }
+    /// `max_requests` at once for one host, 0 means no limit; `in_all` for all of them together.
+    pub fn new(max_requests: usize, in_all: usize, metrics: Arc<Metrics>) -> Hosts {
+        let known = Known { most: most(max_requests, in_all), hosts: HashMap::new() };
+        Hosts { known: Arc::new(Mutex::new(known)), metrics }
     }
 
     /// Another limit for every host, those that are being asked included.
-    pub fn limit(&self, max_requests: usize) {
+    pub fn limit(&self, max_requests: usize, in_all: usize) {
         let mut known = self.known();
-        known.max_requests = at_most(max_requests);
-        known.hosts.values().for_each(|host| host.requests.resize(known.max_requests));
+        known.most = most(max_requests, in_all);
+        known.hosts.values().for_each(|host| host.allow(known.most));
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -61,110 +102,185 @@ impl Hosts {
         let name =
             format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
         let mut known = self.known();
-        let Known { max_requests, hosts } = &mut *known;
+        let Known { most, hosts } = &mut *known;
         if hosts.len() >= MAX_HOSTS && !hosts.contains_key(&name) {
             // Nobody asks those that only the map holds, and those that are not cooling have
-            // nothing to remember.
-            hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.pause().is_some());
+            // nothing to remember that they will not tell again.
+            hosts.retain(|_, host| Arc::strong_count(host) > 1 || host.state().pause().is_some());
         }
-        let new = || Arc::new(Host { requests: Permits::new(*max_requests), cools_until: Mutex::new(None) });
-        hosts.entry(name).or_insert_with(new).clone()
+        let new = |name: &String| Arc::new(Host::new(name.clone(), *most, self.metrics.clone()));
+        hosts.entry(name).or_insert_with_key(new).clone()
     }
 }
 
-/// 0 means no limit.
-fn at_most(max_requests: usize) -> usize {
-    if max_requests == 0 { NO_LIMIT } else { max_requests }
+/// No host gets more than all of them together.
+fn most(max_requests: usize, in_all: usize) -> usize {
+    if max_requests == 0 { in_all } else { max_requests.min(in_all) }
 }
 
 impl Host {
-    /// Waits until one more request may be made; it is over when the permit is dropped. Served in
-    /// the order of asking.
-    pub async fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        // Never closed.
-        self.requests.semaphore().acquire_owned().await.ok()
-    }
-
-    /// Waits until the host no longer wants to be left alone.
-    pub async fn cooled(&self) {
-        while let Some(pause) = self.pause() {
-            tokio::time::sleep(pause + SPREAD.mul_f64(fastrand::f64())).await;
+    fn new(name: String, most: usize, metrics: Arc<Metrics>) -> Host {
+        let state = State { throttle: Throttle::new(most), breaker: Breaker::default(), cools_until: None };
+        Host {
+            name,
+            requests: Permits::new(most),
+            under_way: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            is_troubled: AtomicBool::new(false),
+            told: Notify::new(),
+            metrics,
         }
     }
 
-    /// Looks at a failed request: a host that says `Retry-After` to one of them means all of them.
-    /// Says whether it did.
-    pub fn heed(&self, failure: &Failure) -> bool {
-        let Some(asked) =
-            failure.retry_after.filter(|_| matches!(failure.kind, FailureKind::RateLimited | FailureKind::ServerError))
-        else {
-            return false;
-        };
-        let until = Instant::now() + asked.min(LONGEST_PAUSE);
-        let mut cools_until = self.cools_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *cools_until = (*cools_until).max(Some(until));
-        true
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn allow(&self, most: usize) {
+        let mut state = self.state();
+        state.throttle.allow(most);
+        self.requests.resize(state.throttle.limit());
+    }
+
+    /// Waits until one more request may be made. Served in the order of asking.
+    pub async fn admit(self: &Arc<Host>) -> Place {
+        // Never closed.
+        let permit = self.requests.semaphore().acquire_owned().await.ok();
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Place { host: self.clone(), _permit: permit }
+    }
+
+    /// Makes a request once the host may be asked: when it no longer wants to be left alone, and while it is
+    /// taken for down when the request that has gone ahead is back. The head of an answer is an answer.
+    ///
+    /// # Errors
+    /// That of the request, or of the one that has gone ahead.
+    pub async fn ask<T>(&self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let asking = self.clear().await?;
+        let answer = request.await;
+        match &answer {
+            Ok(_) => asking.answered(),
+            Err(failure) => asking.failed(failure),
+        }
+        answer
+    }
+
+    async fn clear(&self) -> Result<Asking<'_>> {
+        let verdicts = self.state().breaker.verdicts();
+        loop {
+            let told = self.told.notified();
+            let (way, round) = self.state().look(verdicts);
+            match way {
+                Way::Free => return Ok(Asking { host: self, round, ahead: false }),
+                Way::Ahead => return Ok(Asking { host: self, round, ahead: true }),
+                Way::Pause(pause) => tokio::time::sleep(pause).await,
+                Way::Behind => told.await,
+                Way::Closed(kind) => {
+                    let failures = self.state().breaker.failures();
+                    let message = format!("{}: not asked: {failures} requests in a row have failed", self.name);
+                    return Err(Failure::new(kind, message));
+                }
+            }
+        }
+    }
+
+    fn answered(&self) {
+        if !self.is_troubled.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut state = self.state();
+        if state.breaker.answered() {
+            tracing::info!("{} answers again", self.name);
+        }
+        state.throttle.answered();
+        self.settle(&state);
+    }
+
+    fn failed(&self, failure: &Failure, round: u64, ahead: bool) {
+        let mut state = self.state();
+        if let Some(pause) = asked_pause(failure) {
+            state.cools_until = state.cools_until.max(Some(Instant::now() + pause));
+        }
+        if failure.is_overload {
+            let under_way = self.under_way.load(Ordering::Relaxed).max(1);
+            if state.throttle.refused(round, under_way) {
+                self.metrics.host_slowdowns.inc();
+                let limit = state.throttle.limit();
+                tracing::info!(limit, "{} has too much to do: it gets at most {limit} requests at once", self.name);
+            }
+        }
+        if is_of_the_host(failure.kind) && state.breaker.failed(failure, ahead, Instant::now()) {
+            self.metrics.host_outages.inc();
+            let (kind, failures) = (failure.kind.name(), state.breaker.failures());
+            tracing::info!(
+                kind,
+                "{}: {failures} requests in a row have failed: it is asked one at a time until it answers; \
+                 the last: {failure}",
+                self.name
+            );
+        }
+        self.settle(&state);
+    }
+
+    /// The state has changed: whoever depends on it gets to know.
+    fn settle(&self, state: &State) {
+        self.requests.resize(state.throttle.limit());
+        self.is_troubled.store(state.throttle.is_reduced() || state.breaker.has_failed(), Ordering::Relaxed);
+        self.told.notify_waiters();
+    }
+}
+
+impl State {
     fn pause(&self) -> Option<Duration> {
-        let cools_until = (*self.cools_until.lock().unwrap_or_else(PoisonError::into_inner))?;
-        let pause = cools_until.saturating_duration_since(Instant::now());
+        let pause = self.cools_until?.saturating_duration_since(Instant::now());
         (pause > Duration::ZERO).then_some(pause)
     }
+
+    /// What somebody may do who has waited since `verdicts`, and the round of a request that begins now.
+    fn look(&mut self, verdicts: u64) -> (Way, u64) {
+        let way = match self.pause() {
+            Some(pause) => Way::Pause(pause + SPREAD.mul_f64(fastrand::f64())),
+            None => self.breaker.way(verdicts, Instant::now()),
+        };
+        (way, self.throttle.round())
+    }
+}
+
+impl Asking<'_> {
+    fn answered(mut self) {
+        self.ahead = false;
+        self.host.answered();
+    }
+
+    fn failed(mut self, failure: &Failure) {
+        let ahead = std::mem::take(&mut self.ahead);
+        match failure.is_overload || is_of_the_host(failure.kind) {
+            true => self.host.failed(failure, self.round, ahead),
+            // An answer, if not the one that was hoped for.
+            false => self.host.answered(),
+        }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if self.ahead {
+            self.host.state().breaker.gave_up();
+            self.host.told.notify_waiters();
+        }
+    }
+}
+
+/// Whether the host, and not what it was asked for, is at fault.
+fn is_of_the_host(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::ServerError | FailureKind::ConnectionFailed | FailureKind::TimedOut)
+}
+
+/// How long a host that has refused a request wants to be left alone, if it says so: by all.
+pub fn asked_pause(failure: &Failure) -> Option<Duration> {
+    let by_the_host = matches!(failure.kind, FailureKind::RateLimited | FailureKind::ServerError);
+    failure.retry_after.filter(|_| by_the_host).map(|asked| asked.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn url(text: &str) -> Url {
-        Url::parse(text).unwrap()
-    }
-
-    fn refused(seconds: Option<u64>, kind: FailureKind) -> Failure {
-        Failure { retry_after: seconds.map(Duration::from_secs), ..Failure::new(kind, "no") }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_host_that_asks_for_a_pause_gets_it_from_everybody() {
-        let hosts = Hosts::new(0);
-        let one = hosts.of(&url("https://a.example/x"));
-        assert!(!one.heed(&refused(None, FailureKind::RateLimited)));
-        assert!(!one.heed(&refused(Some(9), FailureKind::NotFound)));
-        assert!(one.heed(&refused(Some(9), FailureKind::RateLimited)));
-        assert!(one.heed(&refused(Some(2), FailureKind::ServerError)), "a shorter pause does not end a longer one");
-        let start = Instant::now();
-        hosts.of(&url("https://b.example/x")).cooled().await;
-        hosts.of(&url("http://a.example/x")).cooled().await;
-        assert_eq!(start.elapsed(), Duration::ZERO, "other hosts and ports are not asked to wait");
-        hosts.of(&url("https://a.example:443/y?z")).cooled().await;
-        assert!((9.0..=9.6).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
-        assert!(one.heed(&refused(Some(1 << 40), FailureKind::RateLimited)));
-        assert!(one.pause().unwrap() <= LONGEST_PAUSE);
-    }
-
-    #[tokio::test]
-    async fn requests_of_a_host_are_bounded_and_hosts_are_forgotten() {
-        let hosts = Hosts::new(1);
-        let host = hosts.of(&url("https://a.example/"));
-        let first = host.admit().await;
-        let second = host.admit();
-        tokio::pin!(second);
-        assert!(futures_util::poll!(second.as_mut()).is_pending());
-        hosts.limit(0);
-        let second = second.await;
-        hosts.limit(1);
-        drop(first);
-        let third = host.admit();
-        tokio::pin!(third);
-        assert!(futures_util::poll!(third.as_mut()).is_pending());
-        drop(second);
-        tokio::task::yield_now().await;
-        assert!(futures_util::poll!(third.as_mut()).is_ready());
-        for number in 0..3 * MAX_HOSTS {
-            hosts.of(&url(&format!("https://{number}.example/")));
-        }
-        assert!(hosts.known().hosts.len() <= MAX_HOSTS);
-        assert!(Arc::ptr_eq(&host, &hosts.of(&url("https://a.example/"))), "one that is in use is kept");
-    }
-}
+mod tests;

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use tokio::sync::{OnceCell, Semaphore};
 use url::Url;
 
+use super::hosts::Hosts;
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::{MediaClient, RequestHeaders, shown};
 
@@ -41,11 +42,17 @@ impl KeyRing {
     ///
     /// # Errors
     /// `key_invalid` unless it is exactly 16 bytes, or what the request failed with.
-    pub async fn get(&self, client: &MediaClient, headers: &RequestHeaders, url: &Url) -> Result<[u8; KEY_BYTES]> {
+    pub async fn get(
+        &self,
+        client: &MediaClient,
+        hosts: &Hosts,
+        headers: &RequestHeaders,
+        url: &Url,
+    ) -> Result<[u8; KEY_BYTES]> {
         let fetch = || async {
             // Never closed.
             let _permit = self.in_flight.acquire().await;
-            fetch(client, headers, url).await
+            hosts.of(url).ask(fetch(client, headers, url)).await
         };
         self.cell(url).get_or_try_init(fetch).await.copied().at(|| "the key")
     }

@@ -3,13 +3,13 @@
 use hyper::StatusCode;
 use url::Url;
 
-use super::hosts::Hosts;
+use super::hosts::{self, Host, Hosts};
 use super::playlist::{self, Limits, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, Variant};
 use super::subtitles::Listed;
 use super::{Role, StreamRequest, select};
 use crate::config::{HlsSettings, LiveSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
-use crate::http::{self, MediaClient, shown};
+use crate::http::{self, MediaClient, MediaResponse, shown};
 
 /// Asks for playlists; shared by all streams of the process.
 pub struct Loader {
@@ -160,8 +160,7 @@ impl Loader {
         let host = self.hosts.of(url);
         let mut attempt = 1;
         loop {
-            host.cooled().await;
-            let failure = match self.try_playlist(request, url, variables).await {
+            let failure = match self.try_playlist(&host, request, url, variables).await {
                 Ok(playlist) => return Ok(playlist),
                 Err(failure) => failure,
             };
@@ -170,24 +169,30 @@ impl Loader {
             }
             let kind = failure.kind.name();
             tracing::debug!(kind, request_attempt = attempt, "the playlist: {failure}; trying again");
-            if !host.heed(&failure) {
+            if hosts::asked_pause(&failure).is_none() {
                 tokio::time::sleep(http::pause(attempt, None)).await;
             }
             attempt += 1;
         }
     }
 
+    async fn request(&self, request: &StreamRequest, url: &Url) -> Result<MediaResponse> {
+        let response = self.client.get(url, &request.headers, &Default::default()).await?;
+        match response.status {
+            StatusCode::OK => Ok(response),
+            _ => Err(response.refusal(&request.headers)),
+        }
+    }
+
     async fn try_playlist(
         &self,
+        host: &Host,
         request: &StreamRequest,
         url: &Url,
         variables: &[(Box<str>, Box<str>)],
     ) -> Result<Playlist> {
         http::check_url(url)?;
-        let response = self.client.get(url, &request.headers, &Default::default()).await?;
-        if response.status != StatusCode::OK {
-            return Err(response.refusal(&request.headers));
-        }
+        let response = host.ask(self.request(request, url)).await?;
         // URIs in it are relative to where it was found in the end (RFC 3986 §5.1.3).
         let base = response.url.clone();
         let body = response.read_body(self.settings.max_playlist_bytes).await.map_err(|mut failure| {

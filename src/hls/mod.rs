@@ -162,7 +162,7 @@ impl Engine {
             rate: Arc::new(RateLimit::new(settings.max_bytes_per_second)),
             loader: Current::new(Loader {
                 client: MediaClient::new(&config.http)?,
-                hosts: Hosts::new(settings.max_connections_per_host),
+                hosts: Hosts::new(settings.max_connections_per_host, settings.max_requests, metrics.clone()),
                 settings,
                 live: config.live.clone(),
             }),
@@ -177,7 +177,7 @@ impl Engine {
         self.requests.resize(settings.max_requests);
         self.rate.change(settings.max_bytes_per_second);
         let Loader { client, hosts, .. } = &*self.loader.get();
-        hosts.limit(settings.max_connections_per_host);
+        hosts.limit(settings.max_connections_per_host, settings.max_requests);
         let (client, hosts) = (client.clone(), hosts.clone());
         self.loader.replace(Loader { client, hosts, settings: settings.clone(), live: live.clone() });
     }

@@ -113,7 +113,7 @@ async fn dispatch(
         let [stream, process] = &bounds.requests;
         let _shared = [permit(stream).await?, permit(process).await?];
         let host = fetcher.hosts.of(&edition.plan.unit(index)?.url);
-        let of_host = host.admit().await;
+        let of_host = Some(host.admit().await);
         let slot = Arc::new(Slot::default());
         place.send(UnderWay { index, slot: slot.clone() });
         let turn = Turn::new(turn.clone(), index);

@@ -33,7 +33,7 @@ pub use login_page::{is_html, is_login_page, rejected};
 use lookup::Lookup;
 pub use media_client::{MediaClient, MediaResponse};
 pub use rate::RateLimit;
-pub use retry::{LONGEST_PAUSE, pause};
+pub use retry::{LONGEST_PAUSE, pause, pause_bound};
 
 use crate::config::{HttpSettings, ProxySettings};
 use crate::failure::{Failure, FailureKind, Result, is_exhaustion};
@@ -237,6 +237,7 @@ pub fn status_failure(url: &Url, status: StatusCode, headers: &HeaderMap) -> Fai
     };
     let mut failure = Failure::new(kind, format!("{}: the server answered {status}", shown(url)));
     failure.retry_after = retry_after(headers, SystemTime::now());
+    failure.is_overload = matches!(status.as_u16(), 429 | 503);
     failure
 }
 

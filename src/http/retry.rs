@@ -13,8 +13,12 @@ pub fn pause(attempt: u32, retry_after: Option<Duration>) -> Duration {
     if let Some(asked) = retry_after {
         return asked.min(LONGEST_PAUSE);
     }
-    let bound = BASE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
-    bound.mul_f64(fastrand::f64())
+    pause_bound(attempt).mul_f64(fastrand::f64())
+}
+
+/// The longest that the pause after `attempt` (from 1) may be when the server asked for none.
+pub fn pause_bound(attempt: u32) -> Duration {
+    BASE.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -22,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_are_bounded_and_obey_the_server() {
+    fn line_33_pauses_grow_are_bounded_and_obey_the_server() {
         for attempt in 1..100 {
             let bound = Duration::from_millis(500 * (1 << (attempt - 1).min(10)));
             assert!(pause(attempt, None) <= bound.min(LONGEST_PAUSE), "{attempt}");
@@ -32,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_spread() {
+    fn line_33_pauses_are_spread() {
         let pauses: Vec<Duration> = (0..1000).map(|_| pause(1, None)).collect();
         assert!(pauses.iter().any(|pause| *pause < BASE / 4) && pauses.iter().any(|pause| *pause > BASE * 3 / 4));
     }

@@ -19,6 +19,7 @@ mod finalize;
 mod frugal;
 mod gate;
 mod hook;
+mod hosts;
 mod http_store;
 mod logins;
 mod migration;

@@ -41,6 +41,8 @@ pub enum Fault {
     Drip { bytes: usize, pause: Duration },
     /// The answer comes late.
     Delay(Duration),
+    /// The answer comes late, and is 429 while more requests than `most` are being answered.
+    Crowded { most: usize, delay: Duration },
     /// All of the body under this Content-Length, shorter or longer; then the connection is closed.
     DeclareLength(usize),
     /// A Range request gets status 200 and the whole body.
@@ -102,7 +104,8 @@ impl Installed {
     }
 
     /// The fault for this request, if it is its turn; counts the request.
-    pub(super) fn strike(&mut self, request: &Request) -> Option<Fault> {
+    /// `active` requests are being answered, this one among them.
+    pub(super) fn strike(&mut self, request: &Request, active: usize) -> Option<Fault> {
         if !request.matches(&self.pattern) {
             return None;
         }
@@ -114,7 +117,11 @@ impl Installed {
             return None;
         }
         *seen += 1;
-        (number >= self.plan.skip).then(|| self.plan.fault.clone())
+        (number >= self.plan.skip).then(|| match self.plan.fault.clone() {
+            Fault::Crowded { most, .. } if active > most => Fault::Status(429),
+            Fault::Crowded { delay, .. } => Fault::Delay(delay),
+            fault => fault,
+        })
     }
 }
 
@@ -206,7 +213,7 @@ pub(super) fn transmission(reply: Reply, request: &Request, fault: Option<Fault>
         Fault::Drip { bytes, pause } => {
             Transmission { pace: Some((bytes.max(1), pause)), ..whole(reply.ranged(request)) }
         }
-        Fault::Delay(delay) => Transmission { delay, ..whole(reply.ranged(request)) },
+        Fault::Delay(delay) | Fault::Crowded { delay, .. } => Transmission { delay, ..whole(reply.ranged(request)) },
         Fault::DeclareLength(length) => {
             let all = whole(reply.ranged(request));
             Transmission { framing: Framing::Length(length), end: End::Close, ..all }

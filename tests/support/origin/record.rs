@@ -80,7 +80,8 @@ impl Shared {
         let mood = self.state().mood.clone();
         let of_the_mood = mood.and_then(|mood| mood(request));
         let mut state = self.state();
-        let fault = of_the_mood.or_else(|| state.faults.iter_mut().find_map(|fault| fault.strike(request)));
+        let active = state.active;
+        let fault = of_the_mood.or_else(|| state.faults.iter_mut().find_map(|fault| fault.strike(request, active)));
         let gates = state.holds.iter().filter(|gate| request.matches(&gate.pattern)).cloned().collect();
         (fault, gates)
     }
