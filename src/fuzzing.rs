@@ -134,7 +134,7 @@ fn is_presentable(failure: &Failure) {
 
 fn course(bytes: &[u8], read: fn(&Value, &ManifestLimits) -> Result<Course, Failure>) -> bool {
     let Ok(document) = serde_json::from_slice(bytes) else { return false };
-    let limits = ManifestLimits { max_bytes: 1 << 20, max_lectures: 50, max_files: 20 };
+    let limits = ManifestLimits { max_bytes: 1 << 20, max_lectures: 50, max_files: 20, max_title_characters: 500 };
     let course = match read(&document, &limits) {
         Ok(course) => course,
         Err(failure) => {

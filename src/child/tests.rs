@@ -95,7 +95,7 @@ async fn lines_are_seen_as_they_come_and_variables_can_be_added() {
 }
 
 #[tokio::test]
-async fn a_talkative_child_costs_little_memory() {
+async fn line_40_a_talkative_child_costs_little_memory() {
     let output = sh("yes filler | head -c 3000000 >&2; printf end >&2", LIMIT, 10).await.unwrap();
     assert_eq!(output.stderr.len(), STDERR_TAIL_BYTES);
     assert!(output.stderr.ends_with(b"end"));
@@ -103,7 +103,7 @@ async fn a_talkative_child_costs_little_memory() {
 }
 
 #[tokio::test]
-async fn a_child_that_ignores_sigterm_is_killed_with_its_group() {
+async fn line_40_a_child_that_ignores_sigterm_is_killed_with_its_group() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pid");
     let script = format!("trap '' TERM; sleep 1000 & echo $! > {}; wait; wait; sleep 1000", file.display());

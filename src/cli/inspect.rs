@@ -9,11 +9,11 @@ use url::Url;
 
 use super::answer::{Answer, Failed};
 use super::exit::Exit;
-use crate::config::{Config, HlsSettings};
+use crate::config::Config;
 use crate::failure::{Context, Failure, Result};
 use crate::hls::playlist::{
-    self, ByteRange, Diagnostic, Key, Limits, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition,
-    RenditionKind, Segment, Variant,
+    self, ByteRange, Diagnostic, Key, Map, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, RenditionKind,
+    Segment, Variant,
 };
 use crate::hls::{Engine, StreamRequest};
 use crate::http::RequestHeaders;
@@ -50,13 +50,12 @@ pub async fn run(arguments: &InspectArguments, mut config: Config, json: bool) -
             .await?
     } else {
         let base = arguments.base_url.clone().map_or_else(|| crate::http::parse_url(NO_BASE), Ok)?;
-        let max_bytes = config.hls.max_playlist_bytes;
+        let limits = config.hls.playlist_limits;
+        let max_bytes = limits.max_bytes;
         let bytes = read(text, max_bytes).await.map_err(|error| Failed {
             exit: Exit::of_input(&error),
             failure: Failure::disk(format_args!("reading {text}"), error),
         })?;
-        let &HlsSettings { max_segments, max_line_bytes, .. } = &config.hls;
-        let limits = Limits { max_bytes, max_segments, max_line_bytes };
         playlist::parse(&bytes, &base, &limits).at(|| text)?
     };
     let mut answer = Answer::new(json);

@@ -1,6 +1,7 @@
 //! The settings of the HLS engine.
 
 use super::{HlsSettings, Source};
+use crate::hls::playlist::Limits;
 
 /// Reads `hls.*`.
 pub fn read(s: &mut Source) -> HlsSettings {
@@ -66,12 +67,7 @@ pub fn read(s: &mut Source) -> HlsSettings {
             false,
             "Whether a lecture may lack segments that its playlist declares absent, and packets lost before they were served; both are reported.",
         ),
-        max_playlist_bytes: s.reloadable().integer("hls.max_playlist_bytes", 16 << 20, 1024..=(1 << 30), "Largest playlist.")
-            as usize,
-        max_line_bytes: s.reloadable().integer("hls.max_line_bytes", 64 << 10, 1024..=(1 << 30), "Longest line of a playlist.")
-            as usize,
-        max_segments: s.reloadable().integer("hls.max_segments", 500_000, 1..=10_000_000, "Most segments in a playlist.")
-            as usize,
+        playlist_limits: read_playlist_limits(s),
         max_segment_bytes: s.reloadable().integer(
             "hls.max_segment_bytes",
             2 << 30,
@@ -84,5 +80,24 @@ pub fn read(s: &mut Source) -> HlsSettings {
             1024..=(1 << 60),
             "Most that is received for one attempt at a job.",
         ),
+    }
+}
+
+fn read_playlist_limits(s: &mut Source) -> Limits {
+    let default = Limits::default();
+    let mut read = |name: &str, default: usize, range, help: &str| {
+        s.reloadable().integer(&format!("hls.{name}"), default as u64, range, help) as usize
+    };
+    Limits {
+        max_bytes: read("max_playlist_bytes", default.max_bytes, 1024..=(1 << 30), "Largest playlist."),
+        max_line_bytes: read("max_line_bytes", default.max_line_bytes, 1024..=(1 << 30), "Longest line of a playlist."),
+        max_segments: read("max_segments", default.max_segments, 1..=10_000_000, "Most segments in a playlist."),
+        max_variants: read(
+            "max_variants",
+            default.max_variants,
+            1..=1_000_000,
+            "Most variants, and most renditions, in a playlist.",
+        ),
+        max_keys: read("max_keys", default.max_keys, 1..=10_000_000, "Most keys in a playlist."),
     }
 }

@@ -18,6 +18,7 @@ pub struct HttpSettings {
     /// Silence on a connection after which a request has failed.
     pub idle_timeout: Duration,
     pub minimum_rate: MinimumRate,
+    pub head: HeadLimits,
     pub user_agent: String,
     pub network: NetworkSettings,
 }
@@ -37,6 +38,21 @@ impl Default for MinimumRate {
     }
 }
 
+/// How large the head of an answer may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// All names and values together.
+    pub max_bytes: usize,
+    /// Number of headers.
+    pub max_headers: usize,
+}
+
+impl Default for HeadLimits {
+    fn default() -> Self {
+        HeadLimits { max_bytes: 64 << 10, max_headers: 100 }
+    }
+}
+
 /// What may be reached.
 #[derive(Debug, Clone, Default)]
 pub struct NetworkSettings {
@@ -46,6 +62,8 @@ pub struct NetworkSettings {
     pub typed: Vec<AllowedHost>,
     /// Redirects of one request.
     pub max_redirects: usize,
+    /// Of them, for a key: who gives it out is no content delivery network.
+    pub max_key_redirects: usize,
     /// Certificates (PEM) of authorities that are believed beside those of this host.
     pub authorities: Option<Vec<u8>>,
     pub proxy: Option<ProxySettings>,
@@ -68,8 +86,9 @@ impl HttpSettings {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(5),
             minimum_rate: MinimumRate::default(),
+            head: HeadLimits::default(),
             user_agent: "test".into(),
-            network: NetworkSettings { allow, max_redirects: 5, ..NetworkSettings::default() },
+            network: NetworkSettings { allow, max_redirects: 5, max_key_redirects: 3, ..NetworkSettings::default() },
         }
     }
 }
@@ -116,6 +135,20 @@ pub(super) fn read(s: &mut Source) -> HttpSettings {
                 "What that average is taken over.",
             )),
         },
+        head: HeadLimits {
+            max_bytes: s.integer(
+                "http.max_header_bytes",
+                HeadLimits::default().max_bytes as u64,
+                1024..=(1 << 20),
+                "Most bytes of the headers of an answer.",
+            ) as usize,
+            max_headers: s.integer(
+                "http.max_headers",
+                HeadLimits::default().max_headers as u64,
+                1..=10_000,
+                "Most headers of an answer.",
+            ) as usize,
+        },
         user_agent: s.text(
             "http.user_agent",
             concat!("hauld/", env!("CARGO_PKG_VERSION")),
@@ -124,11 +157,12 @@ pub(super) fn read(s: &mut Source) -> HttpSettings {
         network: NetworkSettings {
             allow: read_allow(s),
             typed: Vec::new(),
-            max_redirects: s.integer(
-                "network.max_redirects",
-                5,
+            max_redirects: s.integer("network.max_redirects", 5, 0..=20, "Redirects of one request.") as usize,
+            max_key_redirects: s.integer(
+                "network.max_key_redirects",
+                3,
                 0..=20,
-                "Redirects of one request; of a request for a key at most 3.",
+                "Redirects of a request for a key, which may not have more than others either.",
             ) as usize,
             authorities: read_authorities(s),
             proxy: read_proxy(s),

@@ -27,7 +27,7 @@ use crate::http::AllowedHost;
 use crate::redis_client;
 use secrecy::{ExposeSecret, SecretString};
 
-pub use http::{HttpSettings, MinimumRate, NetworkSettings, ProxySettings};
+pub use http::{HeadLimits, HttpSettings, MinimumRate, NetworkSettings, ProxySettings};
 pub use resolver::{ManifestLimits, ResolverKind, ResolverSettings};
 pub use settings::*;
 pub use source::{ConfigError, SettingDoc, Source, environment_name, read_secret_file};

@@ -28,11 +28,13 @@ pub struct ManifestLimits {
     pub max_lectures: usize,
     /// Captions and assets of one lecture.
     pub max_files: usize,
+    /// Of a title, and of the name of an asset; what is longer is cut.
+    pub max_title_characters: usize,
 }
 
 impl Default for ManifestLimits {
     fn default() -> Self {
-        ManifestLimits { max_bytes: 16 << 20, max_lectures: 10_000, max_files: 1000 }
+        ManifestLimits { max_bytes: 16 << 20, max_lectures: 10_000, max_files: 1000, max_title_characters: 500 }
     }
 }
 
@@ -73,5 +75,11 @@ fn read_limits(s: &mut Source) -> ManifestLimits {
         max_bytes: read("resolver.max_manifest_bytes", default.max_bytes, 1 << 30, "Largest manifest or info JSON."),
         max_lectures: read("resolver.max_lectures", default.max_lectures, 1_000_000, "Most lectures in a course."),
         max_files: read("resolver.max_files", default.max_files, 100_000, "Most captions and assets of one lecture."),
+        max_title_characters: read(
+            "resolver.max_title_characters",
+            default.max_title_characters,
+            10_000,
+            "Longest title of a course, section, lecture or asset; the rest is cut off.",
+        ),
     }
 }

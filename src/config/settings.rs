@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::{HttpSettings, ResolverSettings};
+use crate::hls::playlist::Limits;
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
@@ -213,9 +214,7 @@ pub struct HlsSettings {
     pub max_job_bytes_per_second: u64,
     /// Whether a lecture may lack what its playlist declares absent.
     pub allow_gaps: bool,
-    pub max_playlist_bytes: usize,
-    pub max_line_bytes: usize,
-    pub max_segments: usize,
+    pub playlist_limits: Limits,
     pub max_segment_bytes: u64,
     /// Of all that is received for one attempt at a job.
     pub max_job_bytes: u64,

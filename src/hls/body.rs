@@ -1,7 +1,11 @@
 //! What came against what was asked for and what was declared.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use hyper::StatusCode;
 use hyper::header::CONTENT_RANGE;
+use url::Url;
 
 use super::plan::Unit;
 use crate::failure::{Failure, FailureKind, Result};
@@ -10,6 +14,34 @@ use crate::http::{MediaResponse, shown};
 /// Bytes that are read and thrown away when a server ignores a byte range; beyond that every
 /// segment would cost most of the file.
 const SKIP_LIMIT: u64 = 16 << 20;
+
+/// Files that ranges are asked of and that are remembered: a playlist may name any number of them.
+const MAX_FILES: usize = 1024;
+
+/// How long the files are that ranges are asked of. One that has another length later is another file: ranges of
+/// both, one after the other, would be no stream. (Not by their ETag: the servers of a delivery network
+/// need not agree on one.)
+#[derive(Default)]
+pub struct Files(Mutex<HashMap<Url, u64>>);
+
+impl Files {
+    /// Whether a file that now has `total` bytes is the one that it was before.
+    ///
+    /// # Errors
+    /// `http_rejected`.
+    pub fn check(&self, url: &Url, total: u64) -> Result<()> {
+        let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if files.len() >= MAX_FILES && !files.contains_key(url) {
+            files.clear();
+        }
+        let before = *files.entry(url.clone()).or_insert(total);
+        if before == total {
+            return Ok(());
+        }
+        let message = format!("{}: the file had {before} bytes and has {total} now", shown(url));
+        Err(Failure::new(FailureKind::HttpRejected, message))
+    }
+}
 
 /// Counts a body against what was asked for and what was declared.
 pub struct Body {
@@ -20,6 +52,8 @@ pub struct Body {
     received: u64,
     /// The server sends more than the range: the rest is not read.
     cut: bool,
+    /// Length of the file that it is a range of, if the server says it.
+    pub total: Option<u64>,
 }
 
 impl Body {
@@ -27,7 +61,7 @@ impl Body {
     pub fn of(unit: &Unit, response: &MediaResponse) -> Result<Body> {
         let declared = response.content_length();
         let Some(range) = unit.byte_range else {
-            return Ok(Body { skip: 0, expected: declared, received: 0, cut: false });
+            return Ok(Body { skip: 0, expected: declared, received: 0, cut: false, total: None });
         };
         let rejected = |what: String| Failure::new(FailureKind::HttpRejected, format!("{}: {what}", shown(&unit.url)));
         let asked = format!("bytes {}-{}/", range.offset, range.offset + range.length - 1);
@@ -37,12 +71,13 @@ impl Body {
             if !content_range.starts_with(&asked) {
                 return Err(rejected(format!("{asked}* was asked for, {content_range:?} came")));
             }
-            return Ok(Body { skip: 0, expected: Some(range.length), received: 0, cut: false });
+            let total = content_range[asked.len()..].parse().ok();
+            return Ok(Body { skip: 0, expected: Some(range.length), received: 0, cut: false, total });
         }
         if range.offset > SKIP_LIMIT {
             return Err(rejected("the server does not answer byte ranges".into()));
         }
-        Ok(Body { skip: range.offset, expected: Some(range.length), received: 0, cut: true })
+        Ok(Body { skip: range.offset, expected: Some(range.length), received: 0, cut: true, total: declared })
     }
 
     /// The part of a chunk that belongs to the unit.

@@ -9,7 +9,7 @@ use hyper::header::{HeaderMap, HeaderValue, RANGE};
 use tokio::sync::{OwnedSemaphorePermit, SetOnce};
 
 use super::allowance::Allowance;
-use super::body::Body;
+use super::body::{Body, Files};
 use super::buffer::Budget;
 use super::decrypt::Decryptor;
 use super::hosts::{self, Host, Hosts, Place};
@@ -47,6 +47,7 @@ pub struct Fetcher {
     /// What is missing after a second try may be missing.
     pub allow_gaps: bool,
     pub keys: KeyRing,
+    pub files: Files,
     /// What the units of the track are, told by the head of the file.
     pub kind: SetOnce<MediaKind>,
     /// Of subtitles: how many bytes may still come. The end of each unit is marked in the part.
@@ -173,6 +174,9 @@ impl Fetcher {
         let started = Instant::now();
         let mut response = host.ask(self.request(headers, unit)).await?;
         let mut body = Body::of(unit, &response)?;
+        if let Some(total) = body.total {
+            self.files.check(&unit.url, total)?;
+        }
         let encoding = Encoding::of(&response.headers).at(|| shown(&unit.url))?;
         let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);
         let mut intake = intake.at(|| shown(&unit.url))?;

@@ -20,9 +20,6 @@ const IN_FLIGHT: usize = 4;
 /// Keys that are remembered: with a key for each segment the old ones are of no use any more.
 const REMEMBERED: usize = 1024;
 
-/// Redirects on the way to a key: who gives it out is no content delivery network.
-const MAX_REDIRECTS: usize = 3;
-
 type Cell = Arc<OnceCell<[u8; KEY_BYTES]>>;
 
 /// The keys of one track. `Debug` is left out on purpose.
@@ -68,9 +65,13 @@ impl KeyRing {
 }
 
 async fn fetch(client: &MediaClient, headers: &RequestHeaders, url: &Url) -> Result<[u8; KEY_BYTES]> {
-    let response = client.with_max_redirects(MAX_REDIRECTS).get(url, headers, &Default::default()).await?;
+    let response = client.for_keys().get(url, headers, &Default::default()).await?;
     if response.status != StatusCode::OK {
-        return Err(response.refusal(headers));
+        let mut failure = response.refusal(headers);
+        if failure.kind == FailureKind::LinkExpired {
+            failure.message += " (not entitled to it, or its link has expired)";
+        }
+        return Err(failure);
     }
     let body = response.read_body(ANSWER_LIMIT).await?;
     body.as_slice().try_into().map_err(|_| {
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_remembered_up_to_a_bound() {
+    fn line_45_keys_are_remembered_up_to_a_bound() {
         let ring = KeyRing::default();
         let url = |number: usize| Url::parse(&format!("https://h.example/{number}.key")).unwrap();
         let first = ring.cell(&url(0));

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use url::Url;
 
 use super::hosts::{self, Host, Hosts};
-use super::playlist::{self, Limits, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, Variant};
+use super::playlist::{self, MediaPlaylist, MultivariantPlaylist, Playlist, Rendition, Variant};
 use super::subtitles::Listed;
 use super::{Role, StreamRequest, select};
 use crate::config::{HlsSettings, LiveSettings};
@@ -192,20 +192,16 @@ impl Loader {
         variables: &[(Box<str>, Box<str>)],
     ) -> Result<Playlist> {
         http::check_url(url)?;
+        let limits = &self.settings.playlist_limits;
         let response = host.ask(self.request(request, url)).await?;
         // URIs in it are relative to where it was found in the end (RFC 3986 §5.1.3).
         let base = response.url.clone();
-        let body = response.read_body(self.settings.max_playlist_bytes).await.map_err(|mut failure| {
+        let body = response.read_body(limits.max_bytes).await.map_err(|mut failure| {
             if failure.kind == FailureKind::BodyTooLarge {
                 failure.kind = FailureKind::PlaylistTooLarge;
             }
             failure
         })?;
-        let limits = Limits {
-            max_bytes: self.settings.max_playlist_bytes,
-            max_segments: self.settings.max_segments,
-            max_line_bytes: self.settings.max_line_bytes,
-        };
-        playlist::parse_with_variables(&body, &base, &limits, variables).at(|| shown(&base))
+        playlist::parse_with_variables(&body, &base, limits, variables).at(|| shown(&base))
     }
 }

@@ -294,6 +294,7 @@ impl Engine {
             allow_gaps: loader.settings.allow_gaps,
             max_segment_bytes: loader.settings.max_segment_bytes,
             keys: Default::default(),
+            files: Default::default(),
             kind,
             text: is_text.then(|| AtomicU64::new(subtitles::MAX_BYTES)),
             metrics: self.metrics.clone(),

@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_before_packets_are_measured() {
+    fn line_28_pictures_before_packets_are_measured() {
         let png = [b"\x89PNG\r\n\x1a\n".to_vec(), vec![SYNC; 100], vec![0; 300]].concat();
         let long = [b"\xff\xd8\xff".to_vec(), vec![0x11; MAX_PREFIX - 3]].concat();
         let webp = b"RIFF\x04\0\0\0WEBP....".to_vec();

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_recorded_units_survive_a_kill() {
+    async fn line_39_only_recorded_units_survive_a_kill() {
         let budget = Budget::new(8 << 20, Metrics::new());
         let directory = tempfile::tempdir().unwrap();
         let part = directory.path().join("a.part");

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_containers_from_error_pages() {
+    fn line_07_containers_are_told_from_error_pages() {
         let mut packet = vec![0u8; 400];
         packet[0] = 0x47;
         packet[188] = 0x47;

@@ -21,7 +21,7 @@ use super::connector::{Connector, Proxy};
 use super::guard::Guard;
 use super::{Collector, POOL_IDLE, RequestHeaders, check_url, error_failure, shown, status_failure};
 use super::{is_html, is_login_page, rejected};
-use crate::config::{HttpSettings, MinimumRate};
+use crate::config::{HeadLimits, HttpSettings, MinimumRate, NetworkSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
 
 /// Largest piece of a body that is read at once: large enough that system calls cost little, small
@@ -35,7 +35,9 @@ pub struct MediaClient {
     user_agent: HeaderValue,
     idle_timeout: Duration,
     minimum_rate: MinimumRate,
+    head: HeadLimits,
     max_redirects: usize,
+    max_key_redirects: usize,
 }
 
 /// An answer whose body has yet to come. Dropping it closes its connection.
@@ -65,18 +67,20 @@ impl MediaClient {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
-            .http1_max_buf_size(READ_BYTES)
+            .http1_max_buf_size(READ_BYTES.max(2 * settings.head.max_bytes))
+            .http1_max_headers(settings.head.max_headers)
             .build(Connector::new(guard, settings.connect_timeout, settings.network.authorities.as_deref(), proxy));
         let user_agent = HeaderValue::try_from(&settings.user_agent).map_err(|error| {
             Failure::new(FailureKind::Internal, format!("cannot build the HTTP client: http.user_agent: {error}"))
         })?;
-        let &HttpSettings { idle_timeout, minimum_rate, ref network, .. } = settings;
-        Ok(MediaClient { client, user_agent, idle_timeout, minimum_rate, max_redirects: network.max_redirects })
+        let &HttpSettings { idle_timeout, minimum_rate, head, ref network, .. } = settings;
+        let &NetworkSettings { max_redirects, max_key_redirects, .. } = network;
+        Ok(MediaClient { client, user_agent, idle_timeout, minimum_rate, head, max_redirects, max_key_redirects })
     }
 
-    /// This client, following at most so many redirects.
-    pub fn with_max_redirects(&self, limit: usize) -> MediaClient {
-        MediaClient { max_redirects: self.max_redirects.min(limit), ..self.clone() }
+    /// This client, following as many redirects as a key may have.
+    pub fn for_keys(&self) -> MediaClient {
+        MediaClient { max_redirects: self.max_redirects.min(self.max_key_redirects), ..self.clone() }
     }
 
     /// Asks for `url` with the stream's headers for it and `extra` ones, over redirects.
@@ -124,6 +128,7 @@ impl MediaClient {
             return Err(timed_out(first));
         };
         let (head, body) = answer.map_err(|error| error_failure(first, &error, true))?.into_parts();
+        check_head(&head.headers, self.head).at(|| shown(first))?;
         let idle_timeout = self.idle_timeout;
         Ok(MediaResponse {
             url: url.clone(),
@@ -282,6 +287,16 @@ fn check_redirect(from: &Url, to: &Url) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Whether the headers of an answer are as few bytes as they must be. What is far larger never comes here.
+fn check_head(headers: &HeaderMap, limits: HeadLimits) -> Result<()> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    if bytes <= limits.max_bytes {
+        return Ok(());
+    }
+    let message = format!("the headers have {bytes} bytes, more than {} (http.max_header_bytes)", limits.max_bytes);
+    Err(Failure::new(FailureKind::HttpRejected, message))
+}
+
 fn timed_out(url: &Url) -> Failure {
     Failure::new(FailureKind::TimedOut, format!("{}: the server stopped answering", shown(url)))
 }
@@ -307,7 +322,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_that_leads_elsewhere_a_moment_later_is_checked_again_and_what_was_checked_is_connected_to() {
+    async fn line_13_a_name_that_leads_elsewhere_a_moment_later_is_checked_again_and_what_was_checked_is_connected_to()
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://rebound.example:{}/", listener.local_addr().unwrap().port())).unwrap();
         let (served, lookups) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -346,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn redirects_never_lead_down() {
+    fn line_14_redirects_never_lead_down() {
         let check = |from: &str, to: &str| check_redirect(&Url::parse(from).unwrap(), &Url::parse(to).unwrap());
         assert!(check("http://h/", "https://other/").is_ok());
         assert!(check("https://h/", "https://other/").is_ok());

@@ -282,14 +282,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shown_urls_hold_no_credentials() {
+    fn line_44_shown_urls_hold_no_credentials() {
         let url = Url::parse("https://user:pass@h.example:8443/a%20b/c.m3u8?token=SECRET#frag").unwrap();
         assert_eq!(shown(&url), "https://h.example:8443/a%20b/c.m3u8?…");
         assert_eq!(shown(&Url::parse("data:text/plain;base64,S0VZ").unwrap()), "data:…");
     }
 
     #[test]
-    fn only_http_without_credentials_is_asked() {
+    fn line_44_only_http_without_credentials_is_asked() {
         assert!(parse_url("https://h.example/x").is_ok());
         for bad in ["file:///etc/passwd", "ftp://h/x", "//h/x", "http://u:p@h/", "data:,x", ""] {
             assert_eq!(parse_url(bad).unwrap_err().kind, FailureKind::UrlInvalid, "{bad}");
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_as_seconds_and_as_a_date() {
+    fn line_33_retry_after_is_read_as_seconds_and_as_a_date() {
         let read = |text: &str, now| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, text.parse().unwrap());

@@ -15,6 +15,10 @@ use crate::remux::{self, Expected, Input, InputFormat, Remux, timeline};
 /// What a finished lecture can be called.
 const EXTENSIONS: [&str; 3] = ["mp4", "ts", "aac"];
 
+/// Picture and sound of a lecture may differ by so much in length before that is told: in seconds, and as a share.
+const LENGTHS_APART_SECONDS: f64 = 2.0;
+const LENGTHS_APART_SHARE: f64 = 0.05;
+
 /// What stands behind the tag of subtitles while they grow, journals first.
 const SUBTITLE_PARTS: &[&str] = &["subtitles.part.journal", "subtitles.part", "stitched.part"];
 
@@ -130,6 +134,7 @@ impl StreamDownload {
             }
             None => self.publish(&tracks, &inputs, &subtitles, target).await?,
         };
+        tell_of_other_length(&tracks);
         clean_up(target).await?;
         // Until here nobody else may open the parts.
         finished.skipped_subtitles = tracks.skipped_subtitles;
@@ -181,6 +186,16 @@ impl StreamDownload {
             disk::publish(&input.path, &path).await?;
         }
         Ok(FinishedStream { path, audio, subtitles, skipped_subtitles: Vec::new() })
+    }
+}
+
+/// Sound that is far longer or shorter than the picture stays so, on the common timeline.
+fn tell_of_other_length(tracks: &Tracks) {
+    let Some(audio) = &tracks.audio else { return };
+    let (picture, sound) = (tracks.main.duration_seconds, audio.duration_seconds);
+    if (picture - sound).abs() > f64::max(LENGTHS_APART_SECONDS, picture * LENGTHS_APART_SHARE) {
+        let part = tracks.main.part.display();
+        tracing::warn!("{part}: by their playlists the picture is {picture:.1} s long and the sound {sound:.1} s");
     }
 }
 

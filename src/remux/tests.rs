@@ -157,7 +157,7 @@ async fn packed_audio_and_unrelated_clocks_begin_with_the_video() {
 }
 
 #[tokio::test]
-async fn a_result_that_is_too_short_is_refused_with_both_numbers() {
+async fn line_40_a_result_that_is_too_short_is_refused_with_both_numbers() {
     let studio = Studio::new().await;
     studio.film("av.ts").await;
     let failure = studio.to_mp4(&[("av.ts", MpegTs)], Some(30.0), "out.mp4.part").await.unwrap_err();
@@ -227,7 +227,7 @@ async fn what_is_not_media_fails_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn lost_streams_are_noticed() {
+async fn line_40_lost_streams_are_noticed() {
     let wanted = Streams { video: 1, audio: 2, ..Streams::default() };
     let made = Streams { audio: 1, ..wanted.clone() };
     let reason = verify::streams(&[], &wanted, &made).unwrap_err();

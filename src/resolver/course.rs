@@ -10,6 +10,25 @@ pub struct Course {
     pub sections: Vec<Section>,
 }
 
+impl Course {
+    /// Cuts every title, and the name of every asset, to so many characters.
+    pub fn cut_titles(&mut self, characters: usize) {
+        let cut = |title: &mut String| {
+            if let Some((end, _)) = title.char_indices().nth(characters) {
+                title.truncate(end);
+            }
+        };
+        cut(&mut self.title);
+        for section in &mut self.sections {
+            cut(&mut section.title);
+            for lecture in &mut section.lectures {
+                cut(&mut lecture.title);
+                lecture.assets.iter_mut().for_each(|asset| cut(&mut asset.name));
+            }
+        }
+    }
+}
+
 /// A chapter of the course.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {

@@ -94,9 +94,9 @@ impl<'a> Node<'a> {
     }
 }
 
-/// A title as it is kept: trimmed and at most 500 characters.
+/// A title as it is kept.
 pub fn title(text: &str) -> String {
-    text.trim().chars().take(500).collect()
+    text.trim().to_owned()
 }
 
 /// The last part of a URL's path, decoded; `None` when there is none.

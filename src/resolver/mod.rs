@@ -43,6 +43,7 @@ pub struct Resolver {
     catalog: Option<Catalog>,
     command: Option<CommandResolver>,
     timeout: Duration,
+    max_title_characters: usize,
 }
 
 impl Resolver {
@@ -61,6 +62,7 @@ impl Resolver {
             catalog,
             command: CommandResolver::new(&settings.command, settings.timeout, settings.limits),
             timeout: settings.timeout,
+            max_title_characters: settings.limits.max_title_characters,
         })
     }
 
@@ -93,7 +95,9 @@ impl Resolver {
                 self.within(FailureKind::TimedOut, self.direct.resolve(course_url, cookies)).await
             }
         };
-        course.at(|| format!("resolving {}", shown(course_url)))
+        let mut course = course.at(|| format!("resolving {}", shown(course_url)))?;
+        course.cut_titles(self.max_title_characters);
+        Ok(course)
     }
 
     async fn within(&self, kind: FailureKind, work: impl Future<Output = Result<Course>>) -> Result<Course> {

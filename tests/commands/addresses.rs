@@ -135,7 +135,11 @@ fn line_15_a_key_on_an_internal_host_is_fetched_when_it_is_allowed_and_only_then
     assert_eq!(inside.connections(), 0);
     for allowed in ["network.allow=127.0.0.1", "network.allow=192.168.0.0/16 127.0.0.0/8"] {
         let output = format!("{}.ts", allowed.len());
-        run(&mut fetch(&space, &url, &output, &["--set", allowed])).succeeded(allowed);
+        let ended = run(&mut fetch(&space, &url, &output, &["--set", allowed, "--set", "log.level=trace"]));
+        assert!(ended.status.success(), "{allowed}: {ended:?}");
+        for shown in ["030a1118", "030A1118", "AwoRGB", "[3, 10, 17, 24", "SECRET"] {
+            assert!(!ended.stderr.contains(shown), "the key stands in the log: {shown}");
+        }
         assert!(space.read(&output) == stream.truth, "{allowed}");
     }
 }

@@ -60,7 +60,7 @@ fn on_a_small_disk(space: &Workspace, script: &str) -> Option<crate::run::Ended>
 }
 
 #[test]
-fn a_full_disk_leaves_nothing_finished_and_is_gone_on_with() {
+fn line_38_a_full_disk_leaves_nothing_finished_and_is_gone_on_with() {
     let origin = Origin::start();
     let space = Workspace::new();
     let published = Publish::of(&media::synthetic(20, 100_000)).encrypted().at(&origin, "/x");
@@ -110,7 +110,7 @@ fn a_disk_that_is_too_small_for_the_remux() {
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_leaves_nothing_finished() {
+fn line_38_a_limit_on_the_size_of_files_leaves_nothing_finished() {
     let origin = Origin::start();
     let space = Workspace::new();
     let published = Publish::of(&media::synthetic(20, 100_000)).encrypted().at(&origin, "/x");

@@ -24,24 +24,31 @@ use Then::{Exact, Fails};
 
 /// What is broken, and what with.
 struct Case {
+    /// Of the hostile things, which are numbered (see `lines`); 0 for others.
+    line: u8,
     name: &'static str,
     key: bool,
     fault: Box<dyn Fn(&Published) -> crate::support::origin::Plan + Send + Sync>,
     then: Then,
 }
 
-fn case(name: &'static str, fault: impl Fn(&Bytes) -> Fault + Send + Sync + 'static, then: Then) -> Case {
+fn case(line: u8, name: &'static str, fault: impl Fn(&Bytes) -> Fault + Send + Sync + 'static, then: Then) -> Case {
     let fault = move |published: &Published| fault(&published.wire_segments[BROKEN]).into();
-    Case { name, key: false, fault: Box::new(fault), then }
+    Case { line, name, key: false, fault: Box::new(fault), then }
 }
 
-fn passing(name: &'static str, times: usize, fault: impl Fn(&Bytes) -> Fault + Send + Sync + 'static) -> Case {
+fn passing(
+    line: u8,
+    name: &'static str,
+    times: usize,
+    fault: impl Fn(&Bytes) -> Fault + Send + Sync + 'static,
+) -> Case {
     let fault = move |published: &Published| fault(&published.wire_segments[BROKEN]).times(times);
-    Case { name, key: false, fault: Box::new(fault), then: Exact(times + 1) }
+    Case { line, name, key: false, fault: Box::new(fault), then: Exact(times + 1) }
 }
 
-fn key(name: &'static str, fault: Fault, then: Then) -> Case {
-    Case { name, key: true, fault: Box::new(move |_| fault.clone().into()), then }
+fn key(line: u8, name: &'static str, fault: Fault, then: Then) -> Case {
+    Case { line, name, key: true, fault: Box::new(move |_| fault.clone().into()), then }
 }
 
 /// Faults of encrypted segments.
@@ -49,48 +56,54 @@ fn cases() -> Vec<Case> {
     let half = |wire: &Bytes| wire.len() / 2;
     let cut = |wire: &Bytes, bytes: usize| wire.slice(..wire.len() - bytes);
     vec![
-        passing("503x2", 2, |_| Fault::Status(503)),
-        passing("429ra", 2, |_| Fault::status_with(429, &[("Retry-After", "1")])),
-        passing("trunc1", 1, move |wire| Fault::CutAt(half(wire))),
-        passing("stall", 1, move |wire| Fault::StallAfter(half(wire))),
-        passing("chunked body cut once", 1, move |wire| Fault::CutChunkedAt(half(wire))),
-        passing("dropped before the head, once", 1, |_| Fault::DropBeforeHead),
-        passing("one byte missing, once", 1, move |wire| Fault::Body(cut(wire, 1))),
-        passing("another block at the end, once", 1, |wire| {
+        passing(34, "503x2", 2, |_| Fault::Status(503)),
+        passing(33, "429ra", 2, |_| Fault::status_with(429, &[("Retry-After", "1")])),
+        passing(21, "trunc1", 1, move |wire| Fault::CutAt(half(wire))),
+        passing(25, "stall", 1, move |wire| Fault::StallAfter(half(wire))),
+        passing(21, "chunked body cut once", 1, move |wire| Fault::CutChunkedAt(half(wire))),
+        passing(21, "dropped before the head, once", 1, |_| Fault::DropBeforeHead),
+        passing(18, "one byte missing, once", 1, move |wire| Fault::Body(cut(wire, 1))),
+        passing(18, "another block at the end, once", 1, |wire| {
             let mut body = wire.to_vec();
             let last = body.len() - 20;
             body[last] ^= 1;
             Fault::Body(body.into())
         }),
-        case("chunked body", |_| Fault::Chunked, Exact(1)),
-        case("404", |_| Fault::Status(404), Fails("not_found", "404", 2)),
-        case("403", |_| Fault::Status(403), Fails("link_expired", "403", 1)),
-        case("500", |_| Fault::Status(500), Fails("server_error", "500", ATTEMPTS)),
-        case("204", |_| Fault::Status(204), Fails("http_rejected", "204", 1)),
-        case("trunc", move |wire| Fault::CutAt(half(wire)), Fails("body_truncated", "", ATTEMPTS)),
-        case("cut at 0", |_| Fault::CutAt(0), Fails("body_truncated", "", ATTEMPTS)),
-        case("cut chunked body", move |wire| Fault::CutChunkedAt(half(wire)), Fails("body_truncated", "", ATTEMPTS)),
-        case("mod16", move |wire| Fault::Body(cut(wire, 5)), Fails("decryption_failed", "multiple of 16", 2)),
-        case("two blocks short", move |wire| Fault::Body(cut(wire, 32)), Fails("decryption_failed", "padding", 2)),
-        case("html", |_| Fault::Html, Fails("segment_invalid", "HTML", 2)),
-        case("empty", |_| Fault::Empty, Fails("segment_invalid", "empty", 2)),
-        case("stall for ever", move |wire| Fault::StallAfter(half(wire)), Fails("timed_out", "", ATTEMPTS)),
-        case("no answer", |_| Fault::StallAfter(0), Fails("timed_out", "", ATTEMPTS)),
-        case("dropped", |_| Fault::DropBeforeHead, Fails("connection_failed", "", ATTEMPTS)),
-        case("declared longer", |wire| Fault::DeclareLength(wire.len() + 7), Fails("body_truncated", "", ATTEMPTS)),
+        case(0, "chunked body", |_| Fault::Chunked, Exact(1)),
+        case(34, "404", |_| Fault::Status(404), Fails("not_found", "404", 2)),
+        case(31, "403", |_| Fault::Status(403), Fails("link_expired", "403", 1)),
+        case(34, "500", |_| Fault::Status(500), Fails("server_error", "500", ATTEMPTS)),
+        case(0, "204", |_| Fault::Status(204), Fails("http_rejected", "204", 1)),
+        case(21, "trunc", move |wire| Fault::CutAt(half(wire)), Fails("body_truncated", "", ATTEMPTS)),
+        case(21, "cut at 0", |_| Fault::CutAt(0), Fails("body_truncated", "", ATTEMPTS)),
         case(
+            21,
+            "cut chunked body",
+            move |wire| Fault::CutChunkedAt(half(wire)),
+            Fails("body_truncated", "", ATTEMPTS),
+        ),
+        case(18, "mod16", move |wire| Fault::Body(cut(wire, 5)), Fails("decryption_failed", "multiple of 16", 2)),
+        case(18, "two blocks short", move |wire| Fault::Body(cut(wire, 32)), Fails("decryption_failed", "padding", 2)),
+        case(7, "html", |_| Fault::Html, Fails("segment_invalid", "HTML", 2)),
+        case(22, "empty", |_| Fault::Empty, Fails("segment_invalid", "empty", 2)),
+        case(25, "stall for ever", move |wire| Fault::StallAfter(half(wire)), Fails("timed_out", "", ATTEMPTS)),
+        case(25, "no answer", |_| Fault::StallAfter(0), Fails("timed_out", "", ATTEMPTS)),
+        case(21, "dropped", |_| Fault::DropBeforeHead, Fails("connection_failed", "", ATTEMPTS)),
+        case(21, "declared longer", |wire| Fault::DeclareLength(wire.len() + 7), Fails("body_truncated", "", ATTEMPTS)),
+        case(
+            20,
             "declared shorter",
             |wire| Fault::DeclareLength(wire.len() - 32),
             Fails("decryption_failed", "padding", 2),
         ),
-        case("206 unasked", |wire| Fault::Instead(unasked(wire)), Fails("http_rejected", "206", 1)),
-        key("key404", Fault::Status(404), Fails("not_found", "404", 0)),
-        key("key403", Fault::Status(403), Fails("link_expired", "403", 0)),
-        key("key15", Fault::Body(Bytes::from_static(&[7; 15])), Fails("key_invalid", "15 bytes", 0)),
-        key("key17", Fault::Body(Bytes::from_static(&[7; 17])), Fails("key_invalid", "17 bytes", 0)),
-        key("an empty key", Fault::Empty, Fails("key_invalid", "0 bytes", 0)),
-        key("a page for a key", Fault::Html, Fails("key_invalid", "bytes", 0)),
-        key("another key", Fault::Body(Bytes::from_static(&[7; 16])), Fails("decryption_failed", "padding", 0)),
+        case(23, "206 unasked", |wire| Fault::Instead(unasked(wire)), Fails("http_rejected", "206", 1)),
+        key(34, "key404", Fault::Status(404), Fails("not_found", "404", 0)),
+        key(16, "key403", Fault::Status(403), Fails("link_expired", "403", 0)),
+        key(16, "key15", Fault::Body(Bytes::from_static(&[7; 15])), Fails("key_invalid", "15 bytes", 0)),
+        key(16, "key17", Fault::Body(Bytes::from_static(&[7; 17])), Fails("key_invalid", "17 bytes", 0)),
+        key(16, "an empty key", Fault::Empty, Fails("key_invalid", "0 bytes", 0)),
+        key(16, "a page for a key", Fault::Html, Fails("key_invalid", "bytes", 0)),
+        key(18, "another key", Fault::Body(Bytes::from_static(&[7; 16])), Fails("decryption_failed", "padding", 0)),
     ]
 }
 
@@ -100,37 +113,80 @@ fn unasked(wire: &Bytes) -> crate::support::Reply {
 }
 
 #[test]
-fn a_broken_segment_of_a_synthetic_stream() {
-    with_every_fault(&media::synthetic(20, 100_000));
+fn what_is_usual_and_what_is_merely_odd() {
+    with_faults_of(0);
 }
 
 #[test]
-fn a_broken_segment_of_a_real_stream() {
-    with_every_fault(media::ts());
+fn line_07_a_page_for_a_segment() {
+    with_faults_of(7);
 }
 
 #[test]
-fn padding_that_a_packager_leaves_out_is_not_missed() {
-    let (origin, space) = (Origin::start(), Workspace::new());
-    // Whole packets and whole cipher blocks: all of the padding is a block of its own.
-    let published = Publish::of(&media::synthetic(4, 188 * 40)).encrypted().at(&origin, "/x");
-    for (path, wire) in published.segment_paths.iter().zip(&published.wire_segments) {
-        origin.put(path, wire.slice(..wire.len() - 16));
-    }
-    run(&mut space.fetch(&published.url, "out.ts", &[])).succeeded("no padding");
-    assert!(space.read("out.ts") == published.truth);
+fn line_16_keys_that_are_none() {
+    with_faults_of(16);
 }
 
-fn with_every_fault(stream: &Stream) {
+#[test]
+fn line_18_ciphertext_that_is_damaged() {
+    with_faults_of(18);
+}
+
+#[test]
+fn line_20_more_than_was_declared() {
+    with_faults_of(20);
+}
+
+#[test]
+fn line_21_less_than_was_declared() {
+    with_faults_of(21);
+}
+
+#[test]
+fn line_22_an_empty_segment() {
+    with_faults_of(22);
+}
+
+#[test]
+fn line_23_a_part_that_nobody_asked_for() {
+    with_faults_of(23);
+}
+
+#[test]
+fn line_25_a_body_that_stops() {
+    with_faults_of(25);
+}
+
+#[test]
+fn line_31_a_link_that_is_refused() {
+    with_faults_of(31);
+}
+
+#[test]
+fn line_33_a_server_that_says_when_to_come_back() {
+    with_faults_of(33);
+}
+
+#[test]
+fn line_34_errors_that_pass_and_errors_that_do_not() {
+    with_faults_of(34);
+}
+
+/// Each fault of a line, in a stream that is made up and in a real one.
+fn with_faults_of(line: u8) {
     let cases = cases();
-    let next = &Mutex::new(cases.iter());
+    let cases: Vec<&Case> = cases.iter().filter(|case| case.line == line).collect();
+    assert!(!cases.is_empty(), "no fault of line {line}");
+    let synthetic = media::synthetic(20, 100_000);
+    let streams = [&synthetic, media::ts()];
+    let next = &Mutex::new(cases.iter().flat_map(|case| streams.iter().map(move |stream| (case, stream))));
     // Pauses between attempts are most of the time that this takes.
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(move || {
                 loop {
                     let case = next.lock().unwrap().next();
-                    let Some(case) = case else { return };
+                    let Some((case, stream)) = case else { return };
                     try_case(case, stream);
                 }
             });

@@ -35,7 +35,7 @@ fn headers_go_to_playlist_key_and_segments() {
 }
 
 #[test]
-fn credentials_do_not_go_to_another_origin() {
+fn line_14_credentials_do_not_go_to_another_origin() {
     let (origin, elsewhere, space) = (Origin::start(), Origin::start(), Workspace::new());
     let published = Publish::of(&media::synthetic(4, 1000)).encrypted().at(&elsewhere, "/x");
     // The first segment is at home, and its answer leads away.

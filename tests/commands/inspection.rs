@@ -36,7 +36,7 @@ fn with_a_hole(segment: &Bytes) -> Bytes {
 }
 
 #[test]
-fn a_hole_inside_a_segment_is_never_silent() {
+fn line_29_a_hole_inside_a_segment_is_never_silent() {
     let origin = Origin::start();
     let published = Publish::of(media::ts()).at(&origin, "/x");
     let broken = &published.segment_paths[BROKEN];
@@ -64,7 +64,7 @@ fn a_hole_inside_a_segment_is_never_silent() {
 }
 
 #[test]
-fn segments_that_are_not_what_they_seem_fail() {
+fn line_27_segments_that_are_not_what_they_seem_fail() {
     // Null packets, which say nothing but are right.
     let bomb = [&[0x47, 0x1f, 0xff, 0x10][..], &[0; PACKET - 4]].concat().repeat(50_000);
     let encoded = |encoding: &str, body: Bytes| Reply::ok("video/mp2t", body).with_header("Content-Encoding", encoding);
@@ -73,14 +73,11 @@ fn segments_that_are_not_what_they_seem_fail() {
     let broken = &published.segment_paths[BROKEN];
     let clear = &published.wire_segments[BROKEN];
     let zipped = gzip(clear);
-    let mut scrambled = clear.to_vec();
-    scrambled[30 * PACKET + 3] |= 0x80;
     let mut shifted = clear.to_vec();
     shifted.remove(40 * PACKET + 100);
     for (name, fault, kind, says) in [
         ("no length, cut in a packet", Fault::CloseAt(50 * PACKET + 60), "segment_invalid", "60 of 188 bytes"),
         ("a byte lost", Fault::Body(shifted.into()), "segment_invalid", "at byte 7708"),
-        ("scrambled", Fault::Body(scrambled.into()), "drm_protected", "scrambled"),
         ("a bomb", Fault::Instead(encoded("gzip", gzip(&bomb))), "body_too_large", "grew"),
         ("an encoding nobody asked for", Fault::Instead(encoded("br", zipped.clone())), "http_rejected", "\"br\""),
         ("gzip cut", Fault::Instead(encoded("gzip", zipped.slice(..5000))), "body_truncated", "gzip"),
@@ -98,6 +95,20 @@ fn segments_that_are_not_what_they_seem_fail() {
 }
 
 #[test]
+fn line_29_scrambled_packets_are_protected_ones() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(media::ts()).at(&origin, "/x");
+    let broken = &published.segment_paths[BROKEN];
+    let mut scrambled = published.wire_segments[BROKEN].to_vec();
+    scrambled[30 * PACKET + 3] |= 0x80;
+    origin.fault(broken, Fault::Body(scrambled.into()));
+    let ended = run(&mut space.fetch(&published.url, "out.ts", &[]));
+    ended.failed("scrambled", "drm_protected", &["segment 3 ", &origin.url(broken), "scrambled"]);
+    assert_eq!(origin.count(broken), 1, "another try does not help");
+    space.has_only_partial_files("scrambled");
+}
+
+#[test]
 fn a_cut_fragment_is_seen_without_a_length() {
     let origin = Origin::start();
     let published = Publish::of(media::fmp4()).at(&origin, "/x");
@@ -110,7 +121,7 @@ fn a_cut_fragment_is_seen_without_a_length() {
 }
 
 #[test]
-fn pictures_and_gzip_round_segments_are_taken_off() {
+fn line_28_pictures_and_gzip_round_segments_are_taken_off() {
     let origin = Origin::start();
     let truth = media::ts().truth();
     let behind_pictures = changed(media::ts(), |_, segment| [PNG, segment].concat().into());
@@ -163,7 +174,7 @@ fn a_change_on_the_way_does_not_fit_into_one_mp4() {
 }
 
 #[test]
-fn counters_that_begin_anew_with_each_segment_are_no_hole() {
+fn line_29_counters_that_begin_anew_with_each_segment_are_no_hole() {
     let origin = Origin::start();
     let stream = changed(media::ts(), |index, segment| {
         let mut bytes = segment.to_vec();

@@ -6,7 +6,7 @@ use crate::run::{Workspace, run};
 use crate::support::{Fault, Origin, Publish, media};
 
 #[test]
-fn a_host_that_says_retry_after_is_left_alone_as_a_whole() {
+fn line_33_a_host_that_says_retry_after_is_left_alone_as_a_whole() {
     for name in ["429", "503 with a date"] {
         let soon = httpdate::fmt_http_date(std::time::SystemTime::now() + Duration::from_secs(5));
         let fault = match name {

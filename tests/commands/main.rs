@@ -15,6 +15,7 @@ mod events;
 mod exits;
 mod faults;
 mod headers;
+mod hostile;
 mod inspect;
 mod inspection;
 mod limits;

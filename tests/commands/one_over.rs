@@ -41,17 +41,71 @@ impl World {
 }
 
 #[test]
-fn line_2_and_3_a_playlist_its_lines_and_its_segments() {
+fn line_03_a_playlist_its_lines_and_what_is_in_it() {
     let world = World::new();
     let longest = world.stream.playlist.len().max(1024);
     let padded = format!("{}#{}\n", world.stream.playlist, "x".repeat(longest * 2));
-    world.origin.put(&world.stream.playlist_path, padded.clone());
     let line = longest * 2 + 1;
-    for (setting, fits) in [("max_playlist_bytes", padded.len()), ("max_line_bytes", line), ("max_segments", 3)] {
+    let variants = format!("#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n", world.stream.url).repeat(3);
+    let renditions: String =
+        (0..3).map(|name| format!("#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"a\",NAME=\"{name}\"\n")).collect();
+    let variant = format!("#EXT-X-STREAM-INF:BANDWIDTH=1\n{}\n", world.stream.url);
+    let rotating = Publish::of(&media::synthetic(3, 3000)).encrypted().rotating_keys(1).at(&world.origin, "/keys");
+    let cases = [
+        ("max_playlist_bytes", padded.len(), padded.clone()),
+        ("max_line_bytes", line, padded.clone()),
+        ("max_segments", 3, padded),
+        ("max_variants", 3, format!("#EXTM3U\n{variants}")),
+        ("max_variants", 3, format!("#EXTM3U\n{renditions}{variant}")),
+        ("max_keys", 3, rotating.playlist.replace("URI=\"", "URI=\"/keys/").replace("\nseg", "\n/keys/seg")),
+    ];
+    for (setting, fits, playlist) in cases {
         let space = Workspace::new();
-        let over = world.fetch(&space, &format!("hls.{setting}={}", fits - 1));
-        over.failed(setting, "playlist_too_large", &[&(fits - 1).to_string()]);
+        world.origin.put("/x/bounded.m3u8", playlist);
+        let url = world.origin.url("/x/bounded.m3u8");
+        let fetch = |most: usize| run(&mut space.fetch(&url, "out.ts", &["--set", &format!("hls.{setting}={most}")]));
+        fetch(fits - 1).failed(setting, "playlist_too_large", &[&(fits - 1).to_string()]);
+        fetch(fits).succeeded(setting);
+    }
+}
+
+/// What a body has when gzip is undone counts, not what came.
+#[test]
+fn line_27_what_gzip_stands_for() {
+    let world = World::new();
+    let padded = format!("{}#{}\n", world.stream.playlist, "x".repeat(2000));
+    let segment = world.stream.wire_segments[0].clone();
+    let put = |path: &str, clear: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut encoder, clear).unwrap();
+        let reply = Reply::of(path, encoder.finish().unwrap()).with_header("Content-Encoding", "gzip");
+        world.origin.put_reply(path, reply);
+    };
+    put(&world.stream.playlist_path, padded.as_bytes());
+    world.stream.segment_paths.iter().zip(&world.stream.wire_segments).for_each(|(path, segment)| put(path, segment));
+    for (setting, fits, kind) in [
+        ("max_playlist_bytes", padded.len(), "playlist_too_large"),
+        ("max_segment_bytes", segment.len(), "body_too_large"),
+    ] {
+        let space = Workspace::new();
+        world.fetch(&space, &format!("hls.{setting}={}", fits - 1)).failed(setting, kind, &[&(fits - 1).to_string()]);
         world.fetch(&space, &format!("hls.{setting}={fits}")).succeeded(setting);
+        assert!(space.read("out.ts") == world.stream.truth, "{setting}");
+    }
+}
+
+#[test]
+fn titles_are_cut_and_not_refused() {
+    let world = World::new();
+    for (most, file) in [(5, "courses/Cours/01 Secti/001 Lectu.ts"), (7, "courses/Course/01 Section/001 Lecture.ts")] {
+        let space = Workspace::new();
+        let lecture = Lecture::new("Lecture").stream(&world.stream.url);
+        world.catalog.course(COURSE, &Manifest::new("Course").section("Section", [lecture]));
+        let endpoint = format!("resolver.catalog_endpoint={}", world.catalog.url());
+        let most = format!("resolver.max_title_characters={most}");
+        run(&mut space.fetch(COURSE, "courses", &["--set", &endpoint, "--set", &most, "--container", "ts"]))
+            .succeeded(&most);
+        assert_eq!(space.files(), [file], "{most}");
     }
 }
 
@@ -116,7 +170,13 @@ fn line_10_redirects_of_a_key_are_fewer() {
     let origin = Origin::start();
     let stream = Publish::of(&media::synthetic(2, 1000)).encrypted().at(&origin, "/x");
     origin.put("/the.key", (0..16).map(|place| place * 7 + 3).collect::<Vec<u8>>());
-    for (hops, is_followed) in [(3, true), (4, false)] {
+    // By default three; never more than others have.
+    for (hops, settings, is_followed) in [
+        (3, &[][..], true),
+        (4, &[], false),
+        (4, &["--set", "network.max_key_redirects=4"], true),
+        (3, &["--set", "network.max_redirects=2"], false),
+    ] {
         let path = |hop| format!("/hop{hop}-of-{hops}.key");
         for hop in 1..=hops {
             let next = if hop == hops { "/the.key".to_owned() } else { path(hop + 1) };
@@ -124,10 +184,10 @@ fn line_10_redirects_of_a_key_are_fewer() {
         }
         origin.put("/x/moved.m3u8", stream.playlist.replace(stream.key_paths[0].rsplit('/').next().unwrap(), &path(1)));
         let space = Workspace::new();
-        let ended = run(&mut space.fetch(&origin.url("/x/moved.m3u8"), "out.ts", &[]));
+        let ended = run(&mut space.fetch(&origin.url("/x/moved.m3u8"), "out.ts", settings));
         match is_followed {
-            true => ended.succeeded("three"),
-            false => ended.failed("four", "redirect_refused", &["too many redirects"]),
+            true => ended.succeeded("followed"),
+            false => ended.failed("not followed", "redirect_refused", &["too many redirects"]),
         }
     }
 }
@@ -147,15 +207,27 @@ fn line_25_a_body_that_is_never_silent_and_never_fast() {
 #[test]
 fn line_43_the_head_of_an_answer() {
     let world = World::new();
-    let body = world.stream.playlist.clone();
-    let playlist = || Reply::ok("application/vnd.apple.mpegurl", body.clone());
-    let many = (0..200).fold(playlist(), |reply, number| reply.with_header(&format!("X-{number}"), "x"));
-    let heads = [("a megabyte", playlist().with_header("X-Long", "x".repeat(1 << 20))), ("many headers", many)];
-    for (name, reply) in heads {
-        world.origin.put_reply(&world.stream.playlist_path, reply);
-        let space = Workspace::new();
-        world.fetch(&space, "hls.segment_attempts=1").failed(name, "connection_failed", &["/x/"]);
-    }
+    let put = |count: usize, bytes: usize| {
+        let playlist = Reply::of(&world.stream.playlist_path, world.stream.playlist.clone());
+        let reply = (0..count).fold(playlist, |reply, number| reply.with_header(&format!("X-{number}"), "x"));
+        world.origin.put_reply(&world.stream.playlist_path, reply.with_header("X-Long", "x".repeat(bytes)));
+    };
+    let fetch = |setting: &str| world.fetch(&Workspace::new(), setting);
+    put(0, 1 << 20);
+    fetch("hls.segment_attempts=1").failed("a megabyte", "connection_failed", &["/x/"]);
+    put(200, 1);
+    fetch("hls.segment_attempts=1").failed("many headers", "connection_failed", &["/x/"]);
+    // Content-Type, Content-Length, Accept-Ranges, ETag and the long one.
+    put(15, 1);
+    fetch("http.max_headers=20").succeeded("20 headers");
+    fetch("http.max_headers=19").failed("19 headers", "connection_failed", &["/x/"]);
+    put(0, 2000);
+    let over = fetch("http.max_header_bytes=1024");
+    over.failed("bytes", "http_rejected", &["more than 1024 (http.max_header_bytes)"]);
+    let (_, bytes) = over.stderr.split_once("the headers have ").unwrap();
+    let bytes: usize = bytes.split(' ').next().unwrap().parse().unwrap();
+    fetch(&format!("http.max_header_bytes={}", bytes - 1)).failed("one over", "http_rejected", &["max_header_bytes"]);
+    fetch(&format!("http.max_header_bytes={bytes}")).succeeded("as many as there are");
 }
 
 #[test]
@@ -171,5 +243,14 @@ fn line_16_a_key_has_16_bytes_and_nothing_is_guessed() {
         let ended = run(&mut space.fetch(&stream.url, "out.ts", &[]));
         ended.failed("key", "key_invalid", &[&format!("{} bytes, a key has 16", key.len())]);
         space.has_only_partial_files("key");
+    }
+    // 401 and 403 are about the account.
+    for status in [401, 403] {
+        let space = Workspace::new();
+        origin.forget_requests();
+        origin.fault(&stream.key_paths[0], Fault::Status(status));
+        let ended = run(&mut space.fetch(&stream.url, "out.ts", &["--concurrency", "1"]));
+        ended.failed("key", "link_expired", &["the key", &status.to_string(), "not entitled"]);
+        origin.heal(&stream.key_paths[0]);
     }
 }

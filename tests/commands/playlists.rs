@@ -88,7 +88,7 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "variants and segments in one",
         "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n/p/low.m3u8\n#EXTINF:4,\n/s/0.ts\n#EXT-X-ENDLIST\n",
         "playlist_invalid",
-        "",
+        "mixed playlist: it lists segments (line 4) and variants (line 2)",
     ),
     (
         "itself as its variant",
@@ -196,7 +196,7 @@ fn a_playlist_over_its_limits() {
 }
 
 #[test]
-fn protected_media_behind_a_clear_playlist() {
+fn line_30_protected_media_behind_a_clear_playlist() {
     let origin = Origin::start();
     let space = Workspace::new();
     origin.put("/s/init.mp4", &b"\0\0\0\x10ftypiso5\0\0\0\0\0\0\0\x10moov\0\0\0\x08pssh\0\0\0\x08encv"[..]);

@@ -5,7 +5,7 @@ use crate::support::publish::Offsets;
 use crate::support::{Fault, Origin, Publish, Reply, media};
 
 #[test]
-fn a_server_that_ignores_ranges_is_cut_to_them() {
+fn line_24_a_server_that_ignores_ranges_is_cut_to_them() {
     let origin = Origin::start();
     let stream = media::synthetic(6, 300_000);
     for (name, shape) in [("clear", Publish::of(&stream)), ("encrypted", Publish::of(&stream).encrypted())] {
@@ -18,7 +18,7 @@ fn a_server_that_ignores_ranges_is_cut_to_them() {
 }
 
 #[test]
-fn answers_that_are_not_what_was_asked_for_are_refused() {
+fn line_23_answers_that_are_not_what_was_asked_for_are_refused() {
     let origin = Origin::start();
     let stream = media::synthetic(6, 3000);
     let published = Publish::of(&stream).in_one_file(Offsets::Explicit).signed("sig=SECRET").at(&origin, "/x");
@@ -48,7 +48,7 @@ fn answers_that_are_not_what_was_asked_for_are_refused() {
 }
 
 #[test]
-fn a_range_that_is_answered_with_more_or_less_is_refused() {
+fn line_20_a_range_that_is_answered_with_more_or_less_is_refused() {
     let origin = Origin::start();
     let stream = media::synthetic(3, 3000);
     let published = Publish::of(&stream).in_one_file(Offsets::Explicit).at(&origin, "/x");
@@ -68,7 +68,7 @@ fn a_range_that_is_answered_with_more_or_less_is_refused() {
 }
 
 #[test]
-fn a_range_past_the_end_is_refused() {
+fn line_09_a_range_past_the_end_is_refused() {
     let origin = Origin::start();
     let space = Workspace::new();
     let stream = media::synthetic(1, 3000);

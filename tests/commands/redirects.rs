@@ -13,7 +13,7 @@ fn hops(origin: &Origin, count: usize, target: &str) -> String {
 }
 
 #[test]
-fn five_redirects_are_followed_and_six_are_not() {
+fn line_10_five_redirects_are_followed_and_six_are_not() {
     let origin = Origin::start();
     let space = Workspace::new();
     let published = Publish::of(&media::synthetic(4, 1000)).at(&origin, "/x");
@@ -45,23 +45,31 @@ fn redirects_of_segments_and_keys_are_followed() {
 }
 
 #[test]
-fn redirects_to_another_scheme_are_refused() {
+fn line_11_redirects_to_another_scheme_are_refused() {
     let origin = Origin::start();
     let published = Publish::of(&media::synthetic(4, 1000)).encrypted().at(&origin, "/x");
-    for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/", "http://user:SECRET@127.0.0.1/x"] {
-        for broken in [&published.playlist_path, &published.segment_paths[1], &published.key_paths[0]] {
-            let space = Workspace::new();
-            origin.fault(broken, Fault::Redirect(target.to_owned()));
-            let ended = run(&mut space.fetch(&published.url, "out.ts", &[]));
-            ended.failed(&format!("{broken} to {target}"), "redirect_refused", &[&origin.url(broken)]);
-            space.has_only_partial_files(target);
-            origin.heal(broken);
+    let credentials = "http://user:SECRET@127.0.0.1/x";
+    for target in ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1/", "data:;base64,SECRET", credentials]
+    {
+        // At the first hop and at a later one.
+        origin.fault("/hop", Fault::Redirect(target.to_owned()));
+        for (hops, first) in [(1, target), (2, "/hop")] {
+            for broken in [&published.playlist_path, &published.segment_paths[1], &published.key_paths[0]] {
+                let space = Workspace::new();
+                origin.fault(broken, Fault::Redirect(first.to_owned()));
+                let ended = run(&mut space.fetch(&published.url, "out.ts", &[]));
+                let name = format!("{broken} to {target} at hop {hops}");
+                ended.failed(&name, "redirect_refused", &[&origin.url(broken), "only http and https are asked"]);
+                space.has_only_partial_files(target);
+                origin.heal(broken);
+            }
         }
+        origin.heal("/hop");
     }
 }
 
 #[test]
-fn a_redirect_that_leads_back_ends() {
+fn line_10_a_redirect_that_leads_back_ends() {
     let origin = Origin::start();
     let space = Workspace::new();
     origin.fault("/a.m3u8", Fault::Redirect("/b.m3u8".into()));

@@ -48,7 +48,7 @@ fn asked(origin: &Origin, published: &Published) -> Vec<usize> {
 }
 
 #[tokio::test]
-async fn killed_in_the_middle_it_asks_again_only_for_what_was_in_flight() {
+async fn line_39_killed_in_the_middle_it_asks_again_only_for_what_was_in_flight() {
     for after in [None, Some(100_000)] {
         let (origin, space) = (Origin::start(), Workspace::new());
         let published = publish(&origin);

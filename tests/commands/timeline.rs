@@ -179,7 +179,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[test]
-fn picture_and_sound_are_in_step() {
+fn line_41_picture_and_sound_are_in_step() {
     let origin = Origin::start();
     for (number, case) in cases().iter().enumerate() {
         let space = Workspace::new();
@@ -188,6 +188,19 @@ fn picture_and_sound_are_in_step() {
         check(case, &space.path("out.mp4"));
         assert_eq!(space.files(), ["out.mp4"], "{}", case.name);
     }
+}
+
+#[test]
+fn line_41_sound_that_ends_early_is_kept_and_told_of() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let mut sound = film(Audio, Ts, 10.0);
+    sound.segments.truncate(1);
+    sound.durations.truncate(1);
+    let case = Case::two("short sound", films(Video, Ts, &[10.0]), vec![sound]);
+    let url = publish_case(&origin, "/x", &case);
+    let ended = run(&mut space.fetch(&url, "out.mp4", &[]));
+    assert!(ended.status.success() && ended.stderr.contains("by their playlists the picture is"), "{ended:?}");
+    assert_eq!(space.files(), ["out.mp4"]);
 }
 
 #[test]

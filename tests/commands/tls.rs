@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::run::{Workspace, run};
 use crate::support::certificates::{NEW_KEY, openssl};
 use crate::support::process::Process;
-use crate::support::{hauld, media, port, wait};
+use crate::support::{Origin, Publish, hauld, media, port, wait};
 
 /// An authority and a certificate of it for `localhost`, and one that is nobody's, in `directory`.
 fn make_certificates(directory: &Path) {
@@ -43,7 +43,7 @@ async fn serve(directory: &Path, certificate: &str, options: &[&str]) -> (Proces
 }
 
 #[tokio::test]
-async fn only_a_certificate_that_somebody_vouches_for_is_accepted() {
+async fn line_35_only_a_certificate_that_somebody_vouches_for_is_accepted() {
     let site = tempfile::tempdir().unwrap();
     make_certificates(site.path());
     let stream = media::synthetic(2, 1000);
@@ -76,6 +76,25 @@ async fn only_a_certificate_that_somebody_vouches_for_is_accepted() {
     run(&mut vouched(&url)).succeeded("vouched for");
     assert!(space.read("out.ts") == stream.truth());
     assert_eq!(space.files(), ["out.ts"]);
+}
+
+#[tokio::test]
+async fn line_14_no_redirect_leads_from_https_down_to_http() {
+    let site = tempfile::tempdir().unwrap();
+    make_certificates(site.path());
+    let origin = Origin::start();
+    let stream = Publish::of(&media::synthetic(2, 1000)).at(&origin, "/x");
+    let moved = format!("HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: {}\r\n\r\n", stream.url);
+    std::fs::write(site.path().join("list.m3u8"), moved).unwrap();
+    // Files are whole answers.
+    let (_server, port) = serve(site.path(), "site.crt", &["-HTTP"]).await;
+    let space = Workspace::new();
+    let url = format!("https://localhost:{port}/list.m3u8");
+    let authority = format!("network.ca_file={}", site.path().join("ca.crt").display());
+    let cookie = ["--set", &authority, "--header", "Authorization: Bearer SECRET"];
+    let ended = run(&mut space.fetch(&url, "out.ts", &cookie));
+    ended.failed("down", "redirect_refused", &[&url, "from https down to http"]);
+    assert_eq!(origin.requests().len(), 0);
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use hauld::hls::{Plan, select};
 use url::Url;
 
 /// Small enough that a text of a few kilobytes meets them.
-pub const LIMITS: Limits = Limits { max_bytes: 64 * 1024, max_segments: 300, max_line_bytes: 4096 };
+pub const LIMITS: Limits =
+    Limits { max_bytes: 64 * 1024, max_segments: 300, max_line_bytes: 4096, max_variants: 300, max_keys: 300 };
 
 /// The playlist's own URL.
 pub fn base() -> Url {

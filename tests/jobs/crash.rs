@@ -14,7 +14,7 @@ const STUCK: usize = 6;
 const LIMIT: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn after_a_kill_only_what_was_in_flight_is_asked_for_again() {
+async fn line_39_after_a_kill_only_what_was_in_flight_is_asked_for_again() {
     let world = World::new();
     let directory = tempfile::tempdir().unwrap();
     let (staging, delivered) = (directory.path().join("staging"), directory.path().join("delivered"));

@@ -172,6 +172,7 @@ fn http_client() -> Result<reqwest::Client> {
         connect_timeout: READY_LIMIT,
         idle_timeout: READY_LIMIT,
         minimum_rate: Default::default(),
+        head: Default::default(),
         user_agent: "hauld-demo".into(),
         network: Default::default(),
     };

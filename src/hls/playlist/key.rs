@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_iv_is_never_guessed() {
+    fn line_17_an_iv_is_never_guessed() {
         for bad in ["", "0x", "1234", "0xZZ", "0x+1", "0x1 ", "x12", &format!("0x{}", "0".repeat(33))] {
             assert!(parse_iv(bad).is_err(), "{bad:?}");
         }

@@ -8,7 +8,7 @@ use crate::failure::{Failure, FailureKind, Result};
 
 use super::Key;
 use super::key::IDENTITY;
-use super::limits::{MAX_KEY_FORMATS, MAX_KEYS};
+use super::limits::MAX_KEY_FORMATS;
 
 /// The sets of keys that segments and maps point to. The first is empty: not encrypted.
 #[derive(Clone)]
@@ -41,9 +41,9 @@ impl KeySets {
         (0..self.len()).map(|index| &self[index])
     }
 
-    fn push(&mut self, set: &[Key]) -> Result<()> {
-        if self.keys.len() + set.len() > MAX_KEYS {
-            return Err(Failure::new(FailureKind::PlaylistTooLarge, format!("more than {MAX_KEYS} keys")));
+    fn push(&mut self, set: &[Key], max_keys: usize) -> Result<()> {
+        if self.keys.len() + set.len() > max_keys {
+            return Err(Failure::new(FailureKind::PlaylistTooLarge, format!("more than {max_keys} keys")));
         }
         self.keys.extend_from_slice(set);
         self.ends.push(self.keys.len() as u32);
@@ -106,8 +106,8 @@ impl KeysInForce {
     /// The set that is in force now, as an index into [`KeysInForce::into_sets`].
     ///
     /// # Errors
-    /// The failure without its line, when there are too many keys.
-    pub(super) fn current(&mut self) -> Result<u32> {
+    /// The failure without its line, when there are more than `max_keys`.
+    pub(super) fn current(&mut self, max_keys: usize) -> Result<u32> {
         if self.keys.is_empty() {
             return Ok(0);
         }
@@ -116,7 +116,7 @@ impl KeysInForce {
             self.changed = false;
             return Ok(last as u32);
         }
-        self.sets.push(&self.keys)?;
+        self.sets.push(&self.keys, max_keys)?;
         self.changed = false;
         Ok(last as u32 + 1)
     }

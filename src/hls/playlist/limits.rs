@@ -10,11 +10,21 @@ pub struct Limits {
     pub max_segments: usize,
     /// Length of one line, in bytes.
     pub max_line_bytes: usize,
+    /// Number of variants (EXT-X-STREAM-INF), and that of renditions (EXT-X-MEDIA).
+    pub max_variants: usize,
+    /// Number of keys, in all sets together: a few for each segment of the longest playlists.
+    pub max_keys: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_bytes: 16 * 1024 * 1024, max_segments: 500_000, max_line_bytes: 64 * 1024 }
+        Limits {
+            max_bytes: 16 * 1024 * 1024,
+            max_segments: 500_000,
+            max_line_bytes: 64 * 1024,
+            max_variants: 10_000,
+            max_keys: 500_000,
+        }
     }
 }
 
@@ -28,13 +38,7 @@ pub(super) const MAX_VARIABLES: usize = 1_000;
 pub(super) const MAX_DIAGNOSTICS: usize = 100;
 /// Keys in force at once: each change of key copies them all.
 pub(super) const MAX_KEY_FORMATS: usize = 32;
-/// Keys in all sets together: a few for each segment of the longest playlists.
-pub(super) const MAX_KEYS: usize = 500_000;
-/// EXT-X-STREAM-INF of one playlist.
-pub(super) const MAX_VARIANTS: usize = 10_000;
 /// Attributes of one EXT-X-STREAM-INF that are only compared.
 pub(super) const MAX_OTHER_ATTRIBUTES: usize = 32;
-/// EXT-X-MEDIA of one playlist.
-pub(super) const MAX_RENDITIONS: usize = 10_000;
 /// EXT-X-SESSION-KEY of one playlist.
 pub(super) const MAX_SESSION_KEYS: usize = 1_000;

@@ -143,7 +143,7 @@ impl MediaReader {
             }
         };
         let uri = reading.uri(uri)?;
-        let key_set = self.keys.current().at(|| reading.place())?;
+        let key_set = self.keys.current(reading.limits.max_keys).at(|| reading.place())?;
         let same = |map: &Map| *map.uri == *uri && map.byte_range == byte_range && map.key_set == key_set;
         if !self.playlist.maps.last().is_some_and(same) {
             reading.at_most(self.playlist.maps.len() + 1, reading.limits.max_segments, "initialization sections")?;
@@ -189,7 +189,7 @@ impl MediaReader {
             uri: &uri,
             duration_seconds: pending.duration_seconds.unwrap_or_default(),
             byte_range,
-            key_set: self.keys.current().at(|| reading.place())?,
+            key_set: self.keys.current(reading.limits.max_keys).at(|| reading.place())?,
             map: self.map,
             discontinuity: pending.discontinuity,
             gap: pending.gap,

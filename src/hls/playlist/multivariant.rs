@@ -6,7 +6,7 @@ use crate::failure::Result;
 
 use super::attributes::{Attribute, Attributes};
 use super::key;
-use super::limits::{MAX_OTHER_ATTRIBUTES, MAX_RENDITIONS, MAX_SESSION_KEYS, MAX_VARIANTS};
+use super::limits::{MAX_OTHER_ATTRIBUTES, MAX_SESSION_KEYS};
 use super::reading::{Reading, quoted};
 use super::{ContentSteering, Key, MultivariantPlaylist, Rendition, RenditionKind, Variant};
 
@@ -81,7 +81,7 @@ impl MultivariantReader {
     pub(super) fn uri(&mut self, uri: &[u8], reading: &mut Reading) -> Result<()> {
         let uri = reading.uri_text(uri)?;
         let uri = reading.resolve(&uri)?;
-        reading.at_most(self.variants.len() + 1, MAX_VARIANTS, "variants")?;
+        reading.at_most(self.variants.len() + 1, reading.limits.max_variants, "variants")?;
         self.variants.extend(self.pending.take().map(|stream| Variant { uri, ..stream }));
         Ok(())
     }
@@ -127,7 +127,7 @@ impl MultivariantReader {
             reading.note("EXT-X-MEDIA without NAME");
         }
         let (group, name) = (group.unwrap_or_default(), name.unwrap_or_default());
-        reading.at_most(self.renditions.len() + 1, MAX_RENDITIONS, "renditions")?;
+        reading.at_most(self.renditions.len() + 1, reading.limits.max_variants, "renditions")?;
         self.renditions.push(Rendition { kind, group, name, language, channels, uri, default, autoselect, forced });
         Ok(())
     }

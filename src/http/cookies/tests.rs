@@ -161,7 +161,7 @@ fn jobs_share_the_login_and_nothing_else() {
 }
 
 #[test]
-fn a_flood_is_bounded_and_takes_nothing_of_the_file() {
+fn line_43_a_flood_of_cookies_is_bounded_and_takes_nothing_of_the_file() {
     let jar = world("h.example\tFALSE\t/\tFALSE\t0\ts\t1\n").jar;
     for number in 0..200 {
         set(&jar, "https://h.example/", &[&format!("n{number}=v")]);

@@ -136,7 +136,7 @@ async fn a_file_is_fetched_counted_and_published() {
 }
 
 #[tokio::test]
-async fn a_cut_body_is_continued_where_it_ended() {
+async fn line_21_a_cut_body_is_continued_where_it_ended() {
     let world = World::new(|n, _| match n {
         1 => cut_after_four(),
         _ => {
@@ -180,7 +180,7 @@ async fn the_next_call_continues_what_an_interrupted_one_left() {
 }
 
 #[tokio::test]
-async fn a_changed_resource_starts_over() {
+async fn line_23_a_changed_resource_starts_over() {
     // The server ignores the range; continues another version; continues elsewhere; has become shorter.
     let second: [Script; 5] = [
         |_, _| reply("200 OK", "etag: \"v2\"\r\ncontent-length: 3", "new"),
@@ -304,7 +304,7 @@ async fn sizes_are_bounded_and_an_empty_stream_is_none() {
 }
 
 #[tokio::test]
-async fn a_chunked_body_without_its_end_is_not_a_file() {
+async fn line_21_a_chunked_body_without_its_end_is_not_a_file() {
     let world = World::new(|_, _| reply("200 OK", "transfer-encoding: chunked", "5\r\n01234\r\n")).await;
     let failure = world.fetch().await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::BodyTruncated, "{failure}");

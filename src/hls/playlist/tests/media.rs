@@ -192,7 +192,7 @@ fn an_implicit_offset_without_its_range_before_it_is_an_error() {
 }
 
 #[test]
-fn wrong_byte_ranges_are_errors() {
+fn line_09_wrong_byte_ranges_are_errors() {
     for range in
         ["", "x", "-1", "0", "0@5", "1@", "@1", "1@-1", "1@x", "1.5@0", "+1@0", "1@1@1", "99999999999999999999"]
     {

@@ -80,7 +80,7 @@ fn a_byte_order_mark_and_blank_lines_may_come_first() {
 
 /// What players take, in one list: none of it changes what is read.
 #[test]
-fn the_same_playlist_however_it_is_written() {
+fn line_08_the_same_playlist_however_it_is_written() {
     let plain = "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:5\n#EXT-X-PLAYLIST-TYPE:VOD\n\
                  #EXT-X-KEY:METHOD=AES-128,URI=\"k,1=2\",IV=0xA\n#EXT-X-MAP:URI=\"i\",BYTERANGE=\"8@0\"\n#EXTINF:6.5,\n\
                  #EXT-X-BYTERANGE:16@8\na.mp4\n#EXTINF:6,\nb.mp4\n#EXT-X-ENDLIST\n";
@@ -119,7 +119,7 @@ fn the_same_playlist_however_it_is_written() {
 }
 
 #[test]
-fn utf_16_is_refused_by_name() {
+fn line_08_utf_16_is_refused_by_name() {
     let text = "#EXTM3U\n#EXTINF:1,\na.ts\n";
     let little: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let big: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
@@ -131,7 +131,7 @@ fn utf_16_is_refused_by_name() {
 }
 
 #[test]
-fn wrong_utf_8_matters_only_where_it_must_be_exact() {
+fn line_08_wrong_utf_8_matters_only_where_it_must_be_exact() {
     let playlist = read(b"#EXTM3U\n# \xff\n#EXT-X-FOO:\xff\n#EXTINF:1,\xff\na.ts").unwrap();
     assert!(matches!(playlist, Playlist::Media(playlist) if uris(&playlist) == ["a.ts"]));
     let playlist =
@@ -143,7 +143,7 @@ fn wrong_utf_8_matters_only_where_it_must_be_exact() {
 }
 
 #[test]
-fn both_kinds_at_once_are_refused() {
+fn line_05_both_kinds_at_once_are_refused() {
     let (segment, variant) = ("#EXTINF:1,\na.ts\n", "#EXT-X-STREAM-INF:BANDWIDTH=1\nx.m3u8\n");
     let mixed = read(format!("#EXTM3U\n{segment}{variant}"));
     assert_fails(mixed, PlaylistInvalid, "line 4: mixed playlist: it lists segments (line 2) and variants (line 4)");
@@ -161,8 +161,8 @@ fn a_stray_tag_does_not_change_the_kind() {
 }
 
 #[test]
-fn limits_are_kept() {
-    let limits = Limits { max_bytes: 200, max_segments: 2, max_line_bytes: 50 };
+fn line_01_limits_are_kept() {
+    let limits = Limits { max_bytes: 200, max_segments: 2, max_line_bytes: 50, ..Limits::default() };
     let read = |text: &str| parse(text.as_bytes(), &base(), &limits);
     assert!(read("#EXTM3U\n#EXTINF:1,\na\n#EXTINF:1,\nb").is_ok());
     let third = read("#EXTM3U\n#EXTINF:1,\na\n#EXTINF:1,\nb\n#EXTINF:1,\nc");
@@ -173,7 +173,7 @@ fn limits_are_kept() {
 
 /// Each limit that is no setting, at it and one over.
 #[test]
-fn no_kind_of_thing_is_without_limit() {
+fn line_03_no_kind_of_thing_is_without_limit() {
     use super::limits::*;
     let session = "#EXT-X-SESSION-KEY:METHOD=AES-128,URI=\"k\"\n";
     let variant = "#EXT-X-STREAM-INF:BANDWIDTH=1\nx\n";
@@ -192,14 +192,15 @@ fn no_kind_of_thing_is_without_limit() {
     let others = |count: usize| {
         format!("#EXT-X-STREAM-INF:BANDWIDTH=1{}\nx\n", (0..count).map(|n| format!(",X{n}=1")).collect::<String>())
     };
+    let defaults = Limits::default();
     type Text<'t> = &'t dyn Fn(usize) -> String;
     let cases: &[(&str, usize, Text)] = &[
         ("variables", MAX_VARIABLES, &|count| variables(count) + "#EXTINF:1,\na\n"),
         ("key formats at once", MAX_KEY_FORMATS, &formats),
-        ("keys", MAX_KEYS, &keys),
-        ("variants", MAX_VARIANTS, &|count| variant.repeat(count)),
+        ("keys", defaults.max_keys, &keys),
+        ("variants", defaults.max_variants, &|count| variant.repeat(count)),
         ("unknown attributes", MAX_OTHER_ATTRIBUTES, &others),
-        ("renditions", MAX_RENDITIONS, &|count| rendition.repeat(count)),
+        ("renditions", defaults.max_variants, &|count| rendition.repeat(count)),
         ("session keys", MAX_SESSION_KEYS, &|count| session.repeat(count)),
     ];
     for (what, limit, text) in cases {
@@ -268,7 +269,7 @@ fn an_undefined_variable_is_refused_and_expansion_is_bounded() {
 }
 
 #[test]
-fn uris_that_may_not_be_asked_are_refused_at_once() {
+fn line_11_uris_that_may_not_be_asked_are_refused_at_once() {
     for uri in ["file:///etc/passwd", "ftp://h/a", "data:,x", "https://u:p@h/a", "http://[", "//", "/\t/", "C:\\a"] {
         assert_fails(try_media(&format!("#EXTINF:1,\n{uri}")), UrlInvalid, "line 3: ");
         assert_fails(try_media(&format!("#EXT-X-MAP:URI=\"{uri}\"\n#EXTINF:1,\na")), UrlInvalid, "line 2: ");

@@ -116,7 +116,7 @@ fn an_attribute_ends_with_its_line() {
 /// Both took m3u8-rs four times as long for twice the lines. Here the work is bounded by the limits:
 /// a loop over what came before would not end within the patience of anybody.
 #[test]
-fn hostile_repetition_is_read_in_one_pass() {
+fn line_03_hostile_repetition_is_read_in_one_pass() {
     let variants = "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=\"i\"\nx\n".repeat(200_000);
     assert!(multivariant(&variants).variants.is_empty());
     let keys: String =
@@ -127,7 +127,7 @@ fn hostile_repetition_is_read_in_one_pass() {
 }
 
 #[test]
-fn overflow_is_never_taken_for_zero() {
+fn line_09_overflow_is_never_taken_for_zero() {
     assert_fails(try_media("#EXT-X-MEDIA-SEQUENCE:99999999999999999999\n#EXTINF:1,\na"), PlaylistInvalid, "line 2");
     assert_fails(try_media("#EXTINF:1,\n#EXT-X-BYTERANGE:99999999999999999999@0\na"), PlaylistInvalid, "line 3");
 }
