@@ -15,6 +15,8 @@ use crate::world::World;
 
 /// Keys that are there once: `token`, `sweeps`, `counts`, `dead`, `recent`, `stories`.
 const LASTING: usize = 6;
+/// What TTL answers for a key that stays.
+const NO_EXPIRY: i64 = -1;
 
 /// Neither folders, keys nor processes that nobody knows of. `done` are the tasks that are delivered, `tasks` all
 /// there were.
@@ -36,8 +38,8 @@ pub async fn find(world: &World, redis: &mut MultiplexedConnection, done: &BTree
         let name = key.strip_prefix(PREFIX).expect("the prefix");
         let is_expected = match name.split_once(':').map_or(name, |(place, _)| place) {
             "token" | "sweeps" | "counts" | "dead" | "recent" => true,
-            // They go by themselves.
-            "claimed" | "story" | "stories" | "progress" => redis.ttl::<_, i64>(&key).await.expect("TTL") > 0,
+            // They go by themselves, perhaps just now.
+            "claimed" | "story" | "stories" | "progress" => redis.ttl::<_, i64>(&key).await.expect("TTL") != NO_EXPIRY,
             _ => false,
         };
         if !is_expected {
