@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::run::{Workspace, run, start};
 use crate::support::media::{self, Container};
+use crate::support::namespace::after;
 use crate::support::publish::publish_separate_audio;
 use crate::support::{Fault, Origin, Publish, wait};
 
@@ -103,4 +104,66 @@ async fn memory_does_not_grow_with_the_stream() {
     assert!(many < short + (8 << 10), "{short} KiB for 40 segments, {many} KiB for 20,000 small ones");
     // Half of it is the program itself, unoptimised and with its symbols.
     assert!(short.max(long) < 48 << 10, "{short} and {long} KiB with a buffer of 4 MiB");
+}
+
+/// A box of MP4 that says it is so long.
+fn mp4_box(length: u32, kind: &[u8; 4], content: &[u8]) -> Vec<u8> {
+    [&length.to_be_bytes()[..], kind, content].concat()
+}
+
+#[test]
+fn what_only_claims_to_be_large_gets_no_memory() {
+    // Addresses, in KiB: the program, its threads and one buffer.
+    const LIMIT: &str = "ulimit -v 700000";
+    let fetch = |space: &Workspace, url: &str| {
+        let mut command = space.fetch(url, "out.ts", &["--set", "hls.segment_attempts=1"]);
+        command.env("MALLOC_ARENA_MAX", "2").env("TOKIO_WORKER_THREADS", "2");
+        run(&mut after(LIMIT, &command))
+    };
+    let origin = Origin::start();
+    let published = Publish::of(media::fmp4()).at(&origin, "/x");
+    let init = published.init_path.clone().unwrap();
+    let endless = mp4_box(1, b"moof", &(u64::MAX / 2).to_be_bytes());
+    let many_samples = {
+        let run = mp4_box(20, b"trun", &[0, 0, 1, 0, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]);
+        mp4_box(36, b"moof", &mp4_box(28, b"traf", &run))
+    };
+    let many_tracks = {
+        let descriptions = mp4_box(16, b"stsd", &[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+        mp4_box(0xffff_fff0, b"moov", &descriptions)
+    };
+    for (name, path, fault) in [
+        ("tracks without end", &init, Fault::Body(many_tracks.into())),
+        ("an endless box", &published.segment_paths[1], Fault::Body(endless.into())),
+        ("samples without end", &published.segment_paths[1], Fault::Body(many_samples.into())),
+        ("a segment of a gigabyte", &published.segment_paths[1], Fault::DeclareLength(1 << 30)),
+        ("an init section of a gigabyte", &init, Fault::DeclareLength(1 << 30)),
+        ("a playlist of a gigabyte", &published.playlist_path, Fault::DeclareLength(1 << 30)),
+    ] {
+        origin.fault(path, fault);
+        let space = Workspace::new();
+        let ended = fetch(&space, &published.url);
+        assert!(ended.status.code().is_some_and(|status| (65..=75).contains(&status)), "{name}: {ended:?}");
+        let line = ended.stderr.lines().next().unwrap_or_default();
+        assert!(line.ends_with(']') && !ended.stderr.contains("allocation"), "{name}: {}", ended.stderr);
+        assert_ne!(ended.status.code(), Some(70), "{name}: {}", ended.stderr);
+        space.has_only_partial_files(name);
+        origin.heal(path);
+    }
+    fetch(&Workspace::new(), &published.url).succeeded("an honest stream under the same limit");
+}
+
+#[test]
+fn without_descriptors_it_says_so_wherever_it_was() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::synthetic(40, 5000)).encrypted().at(&origin, "/x");
+    // Not enough for the start, the playlist, the file, a segment.
+    for descriptors in 8..=13 {
+        let command = space.fetch(&published.url, "out.ts", &["--set", "hls.segment_attempts=1"]);
+        let ended = run(&mut after(&format!("ulimit -n {descriptors}"), &command));
+        ended.failed(&format!("{descriptors} descriptors"), "host_exhausted", &["os error 24"]);
+        space.has_only_partial_files("few descriptors");
+    }
+    run(&mut space.fetch(&published.url, "out.ts", &[])).succeeded("as many as it wants");
+    assert!(space.read("out.ts") == published.truth);
 }
