@@ -29,6 +29,8 @@ mod tests;
 const STDERR_TAIL_BYTES: usize = 8 * 1024;
 /// A longer line comes in pieces to whoever watches.
 const MAX_LINE_BYTES: usize = 64 * 1024;
+/// Bytes of memory that a child gets unless something else is configured.
+pub const MAX_MEMORY: u64 = 4 << 30;
 /// How long a child may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 /// All that a child sees of our environment, which holds secrets.
@@ -101,13 +103,12 @@ pub struct Program<'a> {
     pub limit: Duration,
     /// Bytes of standard output.
     pub max_output: usize,
-    /// Bytes of memory, as addresses: what is asked for beyond it the child does not get. `None`: as
-    /// much as there is.
-    pub max_memory: Option<u64>,
+    /// Bytes of memory of its own, for each process: what is asked for beyond it the child does not get.
+    pub max_memory: u64,
 }
 
 /// Runs `program` (looked up in `PATH` unless it has a slash) to its end, with at most `max_output`
-/// bytes of standard output.
+/// bytes of standard output and [`MAX_MEMORY`].
 ///
 /// It has ended when its pipes are closed and it has exited: something that it leaves in the
 /// background with a pipe open counts as the child still running.
@@ -121,7 +122,7 @@ pub async fn run(
     max_output: usize,
     cancel: &CancellationToken,
 ) -> Result<Output, ChildError> {
-    let program = Program { path: program, arguments, environment: &[], limit, max_output, max_memory: None };
+    let program = Program { path: program, arguments, environment: &[], limit, max_output, max_memory: MAX_MEMORY };
     run_watched(program, cancel, |_| {}).await
 }
 

@@ -12,9 +12,9 @@ use std::process::Command;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getppid, set_parent_process_death_signal, setrlimit};
 
 /// Has the kernel kill the child when the thread that starts it ends, even by SIGKILL of the process,
-/// bounds its memory (in bytes of addresses), closes all descriptors but the standard ones, and keeps it
+/// bounds the memory that is its own (in bytes; what it only reserves or shares is not), closes all descriptors but the standard ones, and keeps it
 /// from leaving a core file, which may hold what it was told.
-pub fn confine(command: &mut Command, max_memory: Option<u64>) {
+pub fn confine(command: &mut Command, max_memory: u64) {
     let parent = getpid();
     let at_most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
     // SAFETY: the closure runs between fork and exec, where only async-signal-safe calls are
@@ -25,9 +25,7 @@ pub fn confine(command: &mut Command, max_memory: Option<u64>) {
             // Ours are closed anyway; these are what we were started with ourselves. A kernel before 5.11
             // does not know the call, and leaves them open.
             libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            if let Some(bytes) = max_memory {
-                setrlimit(Resource::As, at_most(bytes))?;
-            }
+            setrlimit(Resource::Data, at_most(max_memory))?;
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // A parent that died before the call above sends no signal any more.
             if getppid() != Some(parent) {

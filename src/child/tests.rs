@@ -52,7 +52,7 @@ async fn line_40_a_child_has_three_descriptors_no_core_file_and_the_memory_that_
     // Files and sockets of ours that are open meanwhile, and whatever the tests were started with.
     let _file = std::fs::File::open("/dev/zero").unwrap();
     let _socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let script = "ls /proc/self/fd | tr '\\n' ' '; ulimit -c; ulimit -v";
+    let script = "ls /proc/self/fd | tr '\\n' ' '; ulimit -c; ulimit -d";
     let arguments = ["-c".into(), script.into()];
     let program = Program {
         path: Path::new("sh"),
@@ -60,7 +60,7 @@ async fn line_40_a_child_has_three_descriptors_no_core_file_and_the_memory_that_
         environment: &[],
         limit: LIMIT,
         max_output: 1000,
-        max_memory: Some(512 << 20),
+        max_memory: 512 << 20,
     };
     let output = run_watched(program, &CancellationToken::new(), |_| {}).await.unwrap();
     // The last one is the directory that ls reads.
@@ -79,7 +79,7 @@ async fn lines_are_seen_as_they_come_and_variables_can_be_added() {
         environment: &[("MARK".into(), mark.clone().into())],
         limit: LIMIT,
         max_output: 10,
-        max_memory: None,
+        max_memory: MAX_MEMORY,
     };
     let mut lines = Vec::new();
     let watch = |line: &[u8]| {
@@ -155,7 +155,7 @@ async fn a_child_outlives_the_thread_that_asked_for_it() {
                 environment: &[],
                 limit: LIMIT,
                 max_output: 100,
-                max_memory: None,
+                max_memory: MAX_MEMORY,
             }))
             .ok()
             .unwrap()

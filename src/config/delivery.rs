@@ -84,6 +84,7 @@ pub(super) fn read(s: &mut Source, rclone_environment: Vec<(String, SecretString
                 1..=86_400,
                 "Standstill of an upload after which rclone has failed.",
             )),
+            max_memory_bytes: s.memory("delivery.rclone_max_memory_bytes", "Memory that rclone gets."),
             environment: rclone_environment,
         },
     }

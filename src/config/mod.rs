@@ -178,12 +178,7 @@ impl Config {
                     10..=86_400,
                     "Limit for remuxing one lecture.",
                 )),
-                max_memory_bytes: s.integer(
-                    "remux.max_memory_bytes",
-                    4 << 30,
-                    (256 << 20)..=(1 << 50),
-                    "Memory (as addresses) that ffmpeg gets.",
-                ),
+                max_memory_bytes: s.memory("remux.max_memory_bytes", "Memory that ffmpeg gets."),
             },
             staging: StagingSettings {
                 directory: s.path(

@@ -17,6 +17,8 @@ pub struct ResolverSettings {
     /// Program and arguments; the course URL is appended.
     pub command: Vec<String>,
     pub timeout: Duration,
+    /// Memory of its own that the command gets.
+    pub max_memory_bytes: u64,
     pub limits: ManifestLimits,
 }
 
@@ -63,6 +65,7 @@ pub(super) fn read(s: &mut Source) -> ResolverSettings {
         cookies_file: s.optional_path("resolver.cookies_file", "Netscape cookies.txt for the catalogue and the media hosts; read again when it changes."),
         command: s.command("resolver.command", "Program and arguments that print a manifest; the course URL is appended."),
         timeout: seconds(s.integer("resolver.timeout_seconds", 60, 1..=3600, "Limit for resolving one course.")),
+        max_memory_bytes: s.memory("resolver.max_memory_bytes", "Memory that the command gets."),
         limits: read_limits(s),
     }
 }

@@ -292,6 +292,8 @@ pub struct RcloneSettings {
     /// rclone's configuration; where rclone looks for it by itself when it is not set.
     pub config: Option<PathBuf>,
     pub program: PathBuf,
+    /// Memory of its own that rclone gets.
+    pub max_memory_bytes: u64,
     /// Standstill after which rclone has failed.
     pub stall: Duration,
     /// The variables of our environment that rclone gets.

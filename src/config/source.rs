@@ -163,6 +163,11 @@ impl Source {
         }
     }
 
+    /// Bytes of memory for a child.
+    pub fn memory(&mut self, name: &str, help: &str) -> u64 {
+        self.integer(name, crate::child::MAX_MEMORY, (256 << 20)..=(1 << 50), help)
+    }
+
     /// A whole number within `range`.
     pub fn integer(&mut self, name: &str, default: u64, range: std::ops::RangeInclusive<u64>, help: &str) -> u64 {
         self.integer_or(name, None, default, range, help)

@@ -219,7 +219,7 @@ async fn run(
         environment: &[],
         limit: bounds.time,
         max_output: MAX_OUTPUT_BYTES,
-        max_memory: Some(bounds.memory_bytes),
+        max_memory: bounds.memory_bytes,
     };
     let output = child::run_watched(run, cancel, |_| {}).await;
     let output = output.map_err(|error| Failure::new(error.kind(FailureKind::RemuxFailed), error.to_string()))?;

@@ -10,8 +10,8 @@ use url::Url;
 
 use super::course::Course;
 use super::{info_json, manifest};
-use crate::child;
-use crate::config::ManifestLimits;
+use crate::child::{self, Program};
+use crate::config::{ManifestLimits, ResolverSettings};
 use crate::failure::{Context, Failure, FailureKind, Result};
 use crate::http::shown;
 
@@ -19,18 +19,20 @@ pub struct CommandResolver {
     program: PathBuf,
     arguments: Vec<OsString>,
     timeout: Duration,
+    max_memory: u64,
     limits: ManifestLimits,
 }
 
 impl CommandResolver {
     /// `None` without a program.
-    pub fn new(command: &[String], timeout: Duration, limits: ManifestLimits) -> Option<CommandResolver> {
-        let (program, arguments) = command.split_first()?;
+    pub fn new(settings: &ResolverSettings) -> Option<CommandResolver> {
+        let (program, arguments) = settings.command.split_first()?;
         Some(CommandResolver {
             program: program.into(),
             arguments: arguments.iter().map(OsString::from).collect(),
-            timeout,
-            limits,
+            timeout: settings.timeout,
+            max_memory: settings.max_memory_bytes,
+            limits: settings.limits,
         })
     }
 
@@ -46,7 +48,15 @@ impl CommandResolver {
         let arguments: Vec<OsString> = self.arguments.iter().cloned().chain([course_url.as_str().into()]).collect();
         // Dropping the future kills the program; nothing else cancels it.
         let cancel = CancellationToken::new();
-        let output = child::run(&self.program, &arguments, self.timeout, self.limits.max_bytes, &cancel)
+        let run = Program {
+            path: &self.program,
+            arguments: &arguments,
+            environment: &[],
+            limit: self.timeout,
+            max_output: self.limits.max_bytes,
+            max_memory: self.max_memory,
+        };
+        let output = child::run_watched(run, &cancel, |_| {})
             .await
             .map_err(|error| Failure::new(error.kind(FailureKind::ResolverFailed), error.to_string()))?;
         let program = self.program.display();

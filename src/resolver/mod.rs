@@ -60,7 +60,7 @@ impl Resolver {
             kind: settings.kind,
             direct: Direct { client },
             catalog,
-            command: CommandResolver::new(&settings.command, settings.timeout, settings.limits),
+            command: CommandResolver::new(settings),
             timeout: settings.timeout,
             max_title_characters: settings.limits.max_title_characters,
         })

@@ -54,6 +54,7 @@ fn settings(kind: ResolverKind) -> ResolverSettings {
         cookies_file: None,
         command: Vec::new(),
         timeout: Duration::from_secs(20),
+        max_memory_bytes: crate::child::MAX_MEMORY,
         limits: ManifestLimits::default(),
     }
 }

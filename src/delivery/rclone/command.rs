@@ -25,6 +25,7 @@ pub struct Rclone {
     program: PathBuf,
     environment: Vec<(OsString, OsString)>,
     stall: Duration,
+    max_memory: u64,
 }
 
 /// A run that came to its end.
@@ -49,7 +50,12 @@ impl Rclone {
         if let Some(config) = &settings.config {
             environment.push(("RCLONE_CONFIG".into(), config.into()));
         }
-        Rclone { program: settings.program.clone(), environment, stall: settings.stall }
+        Rclone {
+            program: settings.program.clone(),
+            environment,
+            stall: settings.stall,
+            max_memory: settings.max_memory_bytes,
+        }
     }
 
     /// `rclone v1.60.1`
@@ -94,8 +100,7 @@ impl Rclone {
             // The attempt has a limit, and a standstill is seen below.
             limit: Duration::MAX,
             max_output: MAX_OUTPUT_BYTES,
-            // The Go runtime reserves far more than it uses.
-            max_memory: None,
+            max_memory: self.max_memory,
         };
         let mut said = Said::default();
         let moved = Mutex::new(Instant::now());
@@ -214,6 +219,7 @@ mod tests {
                 config: None,
                 program: path.clone(),
                 stall: Duration::from_secs(1),
+                max_memory_bytes: crate::child::MAX_MEMORY,
                 environment: Vec::new(),
             };
             let failed = Rclone::new(&settings).version(&CancellationToken::new()).await.unwrap_err();

@@ -47,6 +47,7 @@ impl World {
             config: Some(config),
             program: "rclone".into(),
             stall: Duration::from_secs(60),
+            max_memory_bytes: crate::child::MAX_MEMORY,
             environment: Vec::new(),
         });
         World { folder, delivery }
@@ -98,6 +99,7 @@ fn a_name_stays_below_the_remote() {
         config: None,
         program: "rclone".into(),
         stall: Duration::from_secs(60),
+        max_memory_bytes: crate::child::MAX_MEMORY,
         environment: Vec::new(),
     };
     for (remote, expected) in [("r:", "r:-x: y"), ("r:a", "r:a/-x: y"), ("r:a/", "r:a/-x: y"), ("r:/", "r:/-x: y")] {

@@ -75,8 +75,14 @@ async fn children_are_told_none_but_their_own() {
         assert!(!runs.is_empty(), "{program} was not run");
         for run in runs {
             none_in(program, &run, meant);
-            let core = run.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-            assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{program}");
+            for (limit, bytes) in [("Max core file size", "0"), ("Max data size", "4294967296")] {
+                let values = run.lines().find_map(|line| line.strip_prefix(limit)).unwrap();
+                assert_eq!(
+                    values.split_whitespace().take(2).collect::<Vec<_>>(),
+                    [bytes, bytes],
+                    "{limit} of {program}"
+                );
+            }
             // The first line is the command, the shell's own variables are not in what it was started with.
             let names = run
                 .lines()
