@@ -245,6 +245,14 @@ async fn a_full_disk_is_told_from_a_bad_stream() {
 }
 
 #[tokio::test]
+async fn line_40_a_program_that_hangs_is_ended() {
+    let bounds = Bounds { time: Duration::from_millis(300), ..BOUNDS };
+    let failure = run(Path::new("sleep"), &["600".into()], bounds, &CancellationToken::new()).await.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::RemuxFailed);
+    assert_eq!(failure.message, "sleep took longer than 0.3 s");
+}
+
+#[tokio::test]
 async fn cancelling_interrupts_and_leaves_nothing() {
     let studio = Studio::new().await;
     studio.film("av.ts").await;

@@ -104,6 +104,9 @@ pub fn packets(says: &str, inputs: usize) -> Result<(), String> {
 pub async fn index_in_front(path: &Path) -> Result<()> {
     let path = path.to_owned();
     blocking(move || {
+        if !path.exists() {
+            return Err(failed("nothing was made, whatever was said at the end".into()));
+        }
         let file = open(&path)?;
         let mut places = HashMap::new();
         top_level(&file, |name, offset, _| {

@@ -1,4 +1,4 @@
-//! Sound that comes apart from the picture.
+//! Sound that comes apart from the picture, and an ffmpeg that does not do its part.
 
 use std::path::Path;
 
@@ -82,4 +82,35 @@ fn a_stream_that_is_shorter_than_its_playlist_says_fails() {
     let ended = run(&mut space.fetch(&published.url, "out.mp4", &[]));
     ended.failed("shorter", "remux_failed", &["8.0 s", "67.0 s"]);
     space.has_only_partial_files("shorter");
+}
+
+#[test]
+fn line_40_an_ffmpeg_that_crashes_or_lies_makes_no_file() {
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::ts().first(3)).at(&origin, "/x");
+    let program = space.path("programs/ffmpeg");
+    std::fs::create_dir(space.path("programs")).unwrap();
+    let fetch = |arguments: &[&str]| {
+        let ffmpeg = format!("remux.ffmpeg={}", program.display());
+        run(space
+            .fetch(&published.url, "out.mp4", &[&["--set", &ffmpeg], arguments].concat())
+            .current_dir(space.path("")))
+    };
+    for (name, script, says) in [
+        ("crashes", "kill -SEGV $$", "signal: 11"),
+        ("takes all memory", "head -c 1G /dev/zero | tail -n 1", "memory"),
+        ("says that it is done", "exit 0", ""),
+        ("cuts what it has made", "ffmpeg \"$@\" && for last; do :; done && truncate -s -5000 \"$last\"", ""),
+    ] {
+        let script = format!("#!/bin/sh\n[ \"$1\" = -version ] && exec ffmpeg \"$@\"\n{script}\n");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let ended = fetch(&["--set", "remux.max_memory_bytes=268435456"]);
+        ended.failed(name, "remux_failed", &[says]);
+        // Nor a core file.
+        assert_eq!(space.files(), ["out.mp4.part", "out.mp4.part.journal", "programs/ffmpeg"], "{name}");
+    }
+    std::fs::write(&program, "#!/bin/sh\nexec ffmpeg \"$@\"\n").unwrap();
+    fetch(&[]).made("an honest one", &space.path("out.mp4"));
+    assert!(published.segment_paths.iter().all(|path| origin.count(path) == 1), "the download was kept");
 }
