@@ -66,7 +66,7 @@ async fn an_entry_that_cannot_be_put_back_keeps_no_other_one_on_the_dead_list() 
     // The oldest entry, which is asked first, has lost its element.
     let damaged = serde_json::json!({
         "element_base64": "%", "task_id": 3111, "kind": "malformed_job", "message": "x", "attempts": 0,
-        "failed_at": "2026-01-13T02:00:00Z", "instance": "gone-0",
+        "failed_at": jiff::Timestamp::now(), "instance": "gone-0",
     });
     world.redis.cli(&["LPUSH", DEAD, &damaged.to_string()]);
     world.push(3112);
