@@ -15,6 +15,7 @@ use crate::admin::{Admin, Page, redis_ping};
 use crate::config::{Config, DeliveryKind};
 use crate::current::Current;
 use crate::delivery::{self, Delivery};
+use crate::disk;
 use crate::enroll::EnrollmentClient;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::gate::Gate;
@@ -239,9 +240,12 @@ async fn build_pipeline(
         Some(remux) => tracing::info!(version = remux.version(), "ffmpeg found"),
         None => tracing::warn!("ffmpeg is not on this host: lectures are kept as .ts"),
     }
+    let staging = &config.staging.directory;
+    let failed = |error| Failure::disk(format_args!("looking at {}", staging.display()), error);
+    let staging = disk::no_links::real(staging).map_err(failed)?;
     let sharing = config.staging.share_downloads.then(|| {
         let container = remux.as_ref().map(|_| config.remux.container);
-        SharedDownloads::new(&config.staging.directory, format!("{} {container:?}", config.hls.quality))
+        SharedDownloads::new(&staging, format!("{} {container:?}", config.hls.quality))
     });
     let delivery = Delivery::new(&config.delivery);
     let engine = Arc::new(Engine::new(config, metrics.clone())?);
@@ -266,7 +270,7 @@ async fn build_pipeline(
         finalize: Current::new(FinalizeClient::new(&config.report, &config.http)?),
         events: Events::new(commands),
         queue: queue.clone(),
-        staging: config.staging.directory.clone(),
+        staging,
         volumes: Arc::new(volumes(config)),
         max_attempts: config.queue.max_attempts,
         metrics: metrics.clone(),

@@ -1,12 +1,16 @@
 //! What every room that writes files needs: names beside a file, locks, the step to a final name.
 
+pub mod no_links;
+
 use std::ffi::OsString;
 use std::fmt::Display;
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 use crate::failure::{Failure, FailureKind, Result};
 
@@ -41,10 +45,9 @@ pub async fn publish(part: &Path, destination: &Path) -> Result<()> {
     let (part, destination) = (part.to_owned(), destination.to_owned());
     blocking(move || {
         let publish = || -> io::Result<()> {
-            File::open(&part)?.sync_all()?;
-            std::fs::rename(&part, &destination)?;
-            let directory = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+            no_links::open(&part)?.sync_all()?;
+            no_links::rename(&part, &destination)?;
+            no_links::directory(destination.parent().unwrap_or(Path::new("")))?.sync_all()
         };
         publish().map_err(|error| {
             Failure::disk(format_args!("publishing {} as {}", part.display(), destination.display()), error)
@@ -63,7 +66,7 @@ pub fn write_private(directory: &Path, name: &str, content: &[u8]) -> Result<()>
     let part = beside(&path, ".part");
     let write = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        let mut file = private().open(&part)?;
         file.write_all(content)?;
         file.sync_all()?;
         std::fs::rename(&part, &path)?;
@@ -110,6 +113,13 @@ pub fn try_writing(directory: &Path, bytes: usize) -> Result<()> {
     written.and(removed).map_err(|error| Failure::disk(format_args!("writing to {}", directory.display()), error))
 }
 
+/// How a file that nobody else may read is opened: never at the end of a link.
+fn private() -> OpenOptions {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options
+}
+
 /// The names in a directory that end in `.json`; none when there is no directory. Blocks its thread.
 ///
 /// # Errors
@@ -124,17 +134,29 @@ pub fn json_files(directory: &Path) -> Result<Vec<String>> {
     Ok(names.filter(|name| name.ends_with(".json")).collect())
 }
 
+/// Writes a small file.
+///
+/// # Errors
+/// `disk_full`, `disk_failed`.
+pub async fn write(path: &Path, content: impl Into<Vec<u8>>) -> Result<()> {
+    let (path, content) = (path.to_owned(), content.into());
+    let failed = |path: &Path, error| Failure::disk(format_args!("writing {}", path.display()), error);
+    blocking(move || no_links::write(&path, content).map_err(|error| failed(&path, error))).await
+}
+
 /// Removes a file that may be missing.
 ///
 /// # Errors
 /// `disk_failed`.
 pub async fn remove(path: &Path) -> Result<()> {
-    match tokio::fs::remove_file(path).await {
+    let path = path.to_owned();
+    blocking(move || match no_links::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Failure::disk(format_args!("removing {}", path.display()), error))
         }
         _ => Ok(()),
-    }
+    })
+    .await
 }
 
 /// Removes a directory with everything in it, which may be missing; does not follow links. Blocks its
@@ -155,8 +177,7 @@ pub fn remove_directory(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// `disk_full`, `disk_failed`, also when another download writes to it.
 pub fn open_part(part: &Path) -> Result<File> {
-    let open = || File::options().read(true).write(true).create(true).truncate(false).open(part);
-    open_locked(part, PART_LOCK_WAIT, open)?.ok_or_else(|| {
+    open_locked(part, PART_LOCK_WAIT, || no_links::open_or_create(part))?.ok_or_else(|| {
         let message = format!("{}: another download is writing to it", part.display());
         Failure::new(FailureKind::DiskFailed, message)
     })
@@ -186,7 +207,7 @@ pub fn open_locked(path: &Path, wait: Duration, open: impl Fn() -> io::Result<Fi
 
 pub(crate) fn is_named(file: &File, path: &Path) -> io::Result<bool> {
     let held = file.metadata()?;
-    match std::fs::metadata(path) {
+    match std::fs::symlink_metadata(path) {
         Ok(named) => Ok((named.dev(), named.ino()) == (held.dev(), held.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::disk::{blocking, open_locked};
+use crate::disk::{self, blocking, no_links, open_locked};
 use crate::failure::{Failure, Result};
 use crate::http::shown;
 use crate::job::JobSpec;
@@ -46,15 +46,11 @@ impl Sandbox {
         let (path, course) = (path(staging, spec), course_line(&spec.course_url));
         blocking(move || {
             let open = || {
-                fs::create_dir_all(&path)?;
-                // Somebody else's place under our name: what is written there would be somewhere else.
-                if fs::symlink_metadata(&path)?.is_symlink() {
-                    return Err(io::Error::other("it is a symbolic link"));
-                }
-                File::open(&path)
+                no_links::create_directories(&path)?;
+                no_links::directory(&path)
             };
             let Some(lock) = open_locked(&path, patience, open)? else { return Ok(None) };
-            let prepared = remove_links(&path).and_then(|()| bind(&path, &course));
+            let prepared = remove_strangers(&path).and_then(|()| bind(&path, &course));
             prepared.map_err(|error| Failure::disk(format_args!("preparing {}", path.display()), error))?;
             Ok(Some(Sandbox { path, _lock: Arc::new(lock) }))
         })
@@ -94,10 +90,8 @@ impl Sandbox {
     /// # Errors
     /// `disk_full`, `disk_failed`.
     pub async fn note_finalized(&self, id: &str) -> Result<()> {
-        let file = self.path.join(FINALIZED_FILE);
         // Too short to be torn; a power loss may take it, which costs a repeated call.
-        let written = tokio::fs::write(&file, id).await;
-        written.map_err(|error| Failure::disk(format_args!("writing {}", file.display()), error))
+        disk::write(&self.path.join(FINALIZED_FILE), id).await
     }
 
     /// Whether that has been noted.
@@ -147,15 +141,15 @@ fn course_line(url: &Url) -> String {
     format!("{} {}\n", hex::encode(&Sha256::digest(url.as_str())[..16]), shown(url))
 }
 
-/// Removes the symbolic links in a directory: none is ours, and nothing must be written through one.
-fn remove_links(directory: &Path) -> io::Result<()> {
+/// Removes what is neither a file nor a directory: links, pipes, sockets. None is ours.
+fn remove_strangers(directory: &Path) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let (kind, path) = entry.and_then(|entry| Ok((entry.file_type()?, entry.path())))?;
-        if kind.is_symlink() {
-            tracing::warn!("{} is a symbolic link, which nobody here makes: it is removed", path.display());
-            fs::remove_file(&path)?;
-        } else if kind.is_dir() {
-            remove_links(&path)?;
+        if kind.is_dir() {
+            remove_strangers(&path)?;
+        } else if !kind.is_file() {
+            tracing::warn!("{} is a link or a pipe, which nobody here makes: it is removed", path.display());
+            no_links::remove_file(&path)?;
         }
     }
     Ok(())
@@ -174,7 +168,7 @@ fn bind(directory: &Path, course: &str) -> io::Result<()> {
                     true => fs::remove_dir_all(entry.path())?,
                     // Last, so that a crash on the way leaves a sandbox that is still to be emptied.
                     false if entry.path() == file => {}
-                    false => fs::remove_file(entry.path())?,
+                    false => no_links::remove_file(&entry.path())?,
                 }
             }
         }
@@ -182,8 +176,8 @@ fn bind(directory: &Path, course: &str) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let part = directory.join(".course.part");
-    fs::write(&part, course)?;
-    fs::rename(part, file)
+    no_links::write(&part, course)?;
+    no_links::rename(&part, &file)
 }
 
 /// Removes everything from a folder that is not in `files`. Blocks its thread.
@@ -203,10 +197,10 @@ fn prune(directory: &Path, files: &HashSet<PathBuf>) -> io::Result<()> {
         if entry.file_type()?.is_dir() {
             prune(&path, files)?;
             if fs::read_dir(&path)?.next().is_none() {
-                fs::remove_dir(&path)?;
+                no_links::remove_empty_directory(&path)?;
             }
         } else if !files.contains(&path) {
-            fs::remove_file(&path)?;
+            no_links::remove_file(&path)?;
         }
     }
     Ok(())

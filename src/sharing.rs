@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::delivery::{copy_tree, stoppable};
-use crate::disk::{blocking, is_named, open_locked, remove_directory, write_private};
+use crate::disk::{blocking, is_named, no_links, open_locked, remove_directory, write_private};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::http::shown;
 use crate::sandbox::{Sandbox, keep_only};
@@ -82,10 +82,7 @@ impl SharedDownloads {
         let mut waits = false;
         loop {
             let file = turn_file.clone();
-            let take = move || {
-                let open = || File::options().write(true).create(true).truncate(false).open(&file);
-                open_locked(&file, Duration::ZERO, open)
-            };
+            let take = move || open_locked(&file, Duration::ZERO, || no_links::open_or_create(&file));
             if let Some(turn) = blocking(take).await? {
                 let begun = turn.set_modified(SystemTime::now());
                 begun.map_err(|error| Failure::disk(format_args!("marking {}", turn_file.display()), error))?;
@@ -143,14 +140,14 @@ fn remove_if_old(path: &Path) -> Result<()> {
 /// Opens or makes the directory and holds its lock, shared. `None` when it is being removed.
 fn want(path: &Path, course: &str) -> Result<Option<File>> {
     let want = || -> io::Result<Option<File>> {
-        fs::create_dir_all(path)?;
-        let directory = File::open(path)?;
+        no_links::create_directories(path)?;
+        let directory = no_links::directory(path)?;
         let is_first = directory.try_lock().is_ok();
         if is_first && is_named(&directory, path)? {
             // Whoever finished it is gone: what is there is from another time, and looked through again.
-            match fs::remove_file(path.join(FINISHED_FILE)) {
+            match no_links::remove_file(&path.join(FINISHED_FILE)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => fs::write(path.join(COURSE_FILE), format!("{course}\n"))?,
+                _ => no_links::write(&path.join(COURSE_FILE), format!("{course}\n"))?,
             }
         }
         let is_shared = directory.try_lock_shared().is_ok();
@@ -202,16 +199,16 @@ impl Turn {
                 remove_directory(old).map_err(failed)?;
             }
             // It says nothing as long as there is no folder of this name.
-            fs::write(sandbox.path().join(HANDED_OVER_FILE), &folder).map_err(failed)?;
+            no_links::write(&sandbox.path().join(HANDED_OVER_FILE), &folder).map_err(failed)?;
             // It does not matter that a lock that cannot be had is lost: this one is done.
             if self.wanted.try_lock().is_ok() {
-                fs::rename(&source, &target).map_err(failed)?;
+                no_links::rename(&source, &target).map_err(failed)?;
                 if let Err(error) = remove_directory(&self.path) {
                     tracing::warn!(path = %self.path.display(), "a shared download is handed over, but stays: {error}");
                 }
                 return Ok(());
             }
-            copy_tree(&source, &copied, stop).and_then(|()| fs::rename(&copied, &target).map_err(failed)).map_err(
+            copy_tree(&source, &copied, stop).and_then(|()| no_links::rename(&copied, &target).map_err(failed)).map_err(
                 |mut failure| {
                     // A disk that is full should not stay full of this.
                     let _ = remove_directory(&copied);

@@ -16,6 +16,7 @@ use super::ContainerArgument;
 use super::answer::{Answer, Failed, json_line, say};
 use super::exit::Exit;
 use crate::config::{Config, Container, ResolverKind};
+use crate::disk;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::hls::{Engine, StreamRequest};
 use crate::http::{MediaClient, RequestHeaders, headers_for, shown};
@@ -89,12 +90,12 @@ pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> 
     let work = async {
         if is_playlist(url, &config) {
             let headers = RequestHeaders::new(url, &arguments.header, cookies)?;
-            let target = Target::File(arguments.output.clone());
+            let made = make_place(&arguments.output).await;
+            let output = made.map_err(|failure| Failed { failure, exit: Exit::CannotCreate })?;
+            let target = Target::File(output);
             if let Some(finished) = target.existing().filter(|_| !json) {
                 say(format_args!("hauld: {} is already there: nothing is fetched", finished.path.display()));
             }
-            let made = make_place(&arguments.output).await;
-            made.map_err(|failure| Failed { failure, exit: Exit::CannotCreate })?;
             progress.set_items(1);
             progress.start_item(&arguments.output.to_string_lossy());
             let allowance = streams.engine.job_allowance();
@@ -113,7 +114,8 @@ pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> 
         let client = MediaClient::new(&config.http)?;
         let courses = CourseDownload { streams, client, files: config.files, resolver, metrics };
         let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &|_| {} };
-        let folder = courses.run(&request, &arguments.output, &progress, &cancel).await?;
+        let directory = make_directory(&arguments.output).await?;
+        let folder = courses.run(&request, &directory, &progress, &cancel).await?;
         Ok((arguments.output.join(folder.name), None))
     };
     let result = tokio::select! {
@@ -166,15 +168,25 @@ fn container(argument: ContainerArgument, output: &Path) -> Container {
     }
 }
 
-/// Makes sure that a file can have this name.
-async fn make_place(path: &Path) -> Result<()> {
+/// Makes sure that a file can have this name, and says where it is.
+async fn make_place(path: &Path) -> Result<PathBuf> {
     if path.is_dir() {
         let message = format!("{} is a directory, not a file to write", path.display());
         return Err(Failure::new(FailureKind::DiskFailed, message));
     }
-    let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return Ok(()) };
-    let made = tokio::fs::create_dir_all(parent).await;
-    made.map_err(|error| Failure::disk(format_args!("creating {}", parent.display()), error))
+    let parent = make_directory(path.parent().unwrap_or(Path::new(""))).await?;
+    Ok(parent.join(path.file_name().unwrap_or_default()))
+}
+
+/// Makes a directory, and says where it is: on the way to it there may be symbolic links, in it not.
+async fn make_directory(directory: &Path) -> Result<PathBuf> {
+    let made = async {
+        if !directory.as_os_str().is_empty() {
+            tokio::fs::create_dir_all(directory).await?;
+        }
+        disk::no_links::real(directory)
+    };
+    made.await.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))
 }
 
 /// Shows progress until it is dropped.

@@ -13,11 +13,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
-
 use super::receipt::{self, FolderPlan, Identity};
 use super::{Receipt, check_name, check_source, failure, look, own_name, refused, remove_source, tree};
+use crate::disk::no_links;
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::TaskId;
 
@@ -44,9 +42,8 @@ pub fn deliver(
     stop: &AtomicBool,
 ) -> Result<Receipt> {
     let names = Names::new(folder, task_id)?;
-    let destination = &delivery.directory;
-    fs::create_dir_all(destination)
-        .map_err(|error| failure(format_args!("making {}", destination.display()), error))?;
+    let made = fs::create_dir_all(&delivery.directory).and_then(|()| no_links::real(&delivery.directory));
+    let destination = &made.map_err(|error| failure(format_args!("making {}", delivery.directory.display()), error))?;
     let copied = destination.join(&names.partial);
     tree::remove(&copied)?;
     if let Some(receipt) = delivered(delivery, sandbox)? {
@@ -129,17 +126,18 @@ fn give_name(
         let aside = destination.join(&names.replaced);
         if taken {
             tree::remove(&aside)?;
-            fs::rename(&target, &aside).map_err(|error| failure(renaming(&target), error))?;
+            no_links::rename(&target, &aside).map_err(|error| failure(renaming(&target), error))?;
         }
-        match rename_to_free_name(moving, &target) {
+        use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty};
+        match no_links::rename_to_free_name(moving, &target) {
             Ok(()) => {}
             // Another task took the name after the look: the other name is ours alone.
-            Err(Errno::EXIST | Errno::NOTEMPTY) if name == folder => continue,
+            Err(error) if matches!(error.kind(), AlreadyExists | DirectoryNotEmpty) && name == folder => continue,
             Err(error) => {
                 if taken {
-                    let _ = fs::rename(&aside, &target);
+                    let _ = no_links::rename(&aside, &target);
                 }
-                return Err(failure(renaming(moving), error.into()));
+                return Err(failure(renaming(moving), error));
             }
         }
         tree::sync_one(destination)?;
@@ -153,28 +151,19 @@ fn renaming(path: &Path) -> impl std::fmt::Display {
     format!("renaming {}", path.display())
 }
 
-/// Some network file systems cannot refuse to replace; the plain rename still refuses to replace a
-/// directory that holds anything.
-fn rename_to_free_name(from: &Path, to: &Path) -> Result<(), Errno> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => rustix::fs::rename(from, to),
-        result => result,
-    }
-}
-
 /// The device number does not tell: bind mounts of one file system share it, and a rename between
 /// them fails all the same. So an empty directory is renamed.
 fn on_one_file_system(source: &Path, destination: &Path, names: &Names) -> Result<bool> {
     let here = source.parent().unwrap_or(source).join(".hauld-probe");
     let there = destination.join(&names.probe);
     let doing = || format!("trying a rename from {} to {}", here.display(), there.display());
-    match fs::create_dir(&here) {
+    match no_links::create_directory(&here) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failure(doing(), error)),
         _ => {}
     }
-    let renamed = fs::rename(&here, &there);
+    let renamed = no_links::rename(&here, &there);
     // It is empty and hidden: that it cannot be removed changes nothing.
-    let _ = fs::remove_dir(if renamed.is_ok() { &there } else { &here });
+    let _ = no_links::remove_empty_directory(if renamed.is_ok() { &there } else { &here });
     match renamed {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),

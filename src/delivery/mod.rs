@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DeliveryKind, DeliverySettings};
-use crate::disk::blocking;
+use crate::disk::{blocking, no_links};
 use crate::failure::{Failure, FailureKind, Result};
 use crate::job::TaskId;
 use crate::progress::Progress;
@@ -147,7 +147,7 @@ fn remove_source(sandbox: &Path, folder: &str) -> Result<()> {
     let removed = sandbox.join(".delivered");
     if look(&source)?.is_some() {
         tree::remove(&removed)?;
-        std::fs::rename(&source, &removed)
+        no_links::rename(&source, &removed)
             .map_err(|error| failure(format_args!("renaming {}", source.display()), error))?;
     }
     // The course is delivered: that a hidden rest cannot be removed is no reason to say otherwise.

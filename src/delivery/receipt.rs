@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::failure;
+use crate::disk::no_links;
 use crate::failure::Result;
 
 /// Name of the file.
@@ -73,10 +74,10 @@ pub fn load<Plan: DeserializeOwned>(sandbox: &Path) -> Result<Option<Plan>> {
 pub fn store(plan: &impl Serialize, sandbox: &Path) -> Result<()> {
     let write = || -> io::Result<()> {
         let temporary = sandbox.join("delivery.json.part");
-        let mut file = File::create(&temporary)?;
+        let mut file = no_links::create(&temporary)?;
         file.write_all(&serde_json::to_vec(plan)?)?;
         file.sync_all()?;
-        fs::rename(&temporary, sandbox.join(NAME))?;
+        no_links::rename(&temporary, &sandbox.join(NAME))?;
         File::open(sandbox)?.sync_all()
     };
     write().map_err(|error| failure(format_args!("writing {}", sandbox.join(NAME).display()), error))

@@ -2,12 +2,13 @@
 //!
 //! Symbolic links and special files do not come from us; a tree that holds one is refused.
 
-use std::fs::{self, File, FileType};
+use std::fs::{self, FileType};
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::failure;
-use crate::disk::remove_directory;
+use crate::disk::{no_links, remove_directory};
 use crate::failure::{Failure, FailureKind, Result};
 
 /// Has the kernel write all files and directories of a tree to disk, children before parents.
@@ -28,14 +29,14 @@ pub fn count_files(directory: &Path, stop: &AtomicBool) -> Result<u64> {
 
 /// Copies a tree to `target`, which must not be there, and syncs it.
 pub fn copy(directory: &Path, target: &Path, stop: &AtomicBool) -> Result<()> {
-    fs::create_dir(target).map_err(|error| failure(format_args!("making {}", target.display()), error))?;
+    no_links::create_directory(target).map_err(|error| failure(format_args!("making {}", target.display()), error))?;
     for_each_entry(directory, stop, |path, kind| {
         let to = target.join(path.file_name().unwrap_or_default());
         if kind.is_dir() {
             return copy(path, &to, stop);
         }
-        fs::copy(path, &to)
-            .map_err(|error| failure(format_args!("copying {} to {}", path.display(), to.display()), error))?;
+        let copy = || io::copy(&mut no_links::open(path)?, &mut no_links::create_new(&to)?);
+        copy().map_err(|error| failure(format_args!("copying {} to {}", path.display(), to.display()), error))?;
         sync_one(&to)
     })?;
     sync_one(target)
@@ -43,7 +44,8 @@ pub fn copy(directory: &Path, target: &Path, stop: &AtomicBool) -> Result<()> {
 
 /// Syncs one file or directory.
 pub fn sync_one(path: &Path) -> Result<()> {
-    let result = File::open(path).and_then(|file| file.sync_all());
+    let opened = no_links::open(path).or_else(|_| no_links::directory(path));
+    let result = opened.and_then(|file| file.sync_all());
     result.map_err(|error| failure(format_args!("syncing {}", path.display()), error))
 }
 

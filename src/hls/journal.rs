@@ -16,6 +16,8 @@ use std::sync::OnceLock;
 
 use sha2::{Digest, Sha256};
 
+use crate::disk::no_links;
+
 /// Distance between the two records: more than any sector.
 const DURABLE_AT: u64 = 4096;
 const RECORD_BYTES: usize = 256;
@@ -47,7 +49,7 @@ impl Journal {
     /// # Errors
     /// Those of opening and reading a file.
     pub fn open(path: &Path, fingerprint: String) -> io::Result<(Journal, Position)> {
-        let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+        let file = no_links::open_or_create(path)?;
         let read = |at| -> io::Result<Option<(Position, bool)>> {
             let mut bytes = [0; RECORD_BYTES];
             let mut length = 0;

@@ -148,7 +148,7 @@ impl Spool {
             let clock = timeline.clock().map_err(|error| reading(&timeline.part, error))?;
             let bytes = std::fs::read(&from).map_err(|error| reading(&from, error))?;
             let stitched = stitch(&segments(&bytes, &places)?, clock.as_ref())?;
-            std::fs::write(&to, &stitched.text)
+            disk::no_links::write(&to, &stitched.text)
                 .map_err(|error| Failure::disk(format_args!("writing {}", to.display()), error))?;
             Ok(stitched)
         })

@@ -14,7 +14,7 @@ use super::lecture::{StreamDownload, Target};
 use super::links::{LectureLink, Links};
 use super::names::{self, LecturePaths};
 use crate::config::FileSettings;
-use crate::disk::beside;
+use crate::disk::{beside, blocking, no_links};
 use crate::failure::{Context, Failure, Result};
 use crate::hls::{JobAllowance, Renewal, StreamRequest, language_tag};
 use crate::http::{CookieJar, MediaClient, RequestHeaders};
@@ -124,8 +124,11 @@ impl Run<'_> {
     /// Downloads everything of a lecture and returns its files.
     async fn lecture(&self, lecture: &Lecture, paths: &LecturePaths, sandbox: &Path) -> Result<Vec<PathBuf>> {
         let directory = sandbox.join(&paths.directory);
-        let created = tokio::fs::create_dir_all(&directory).await;
-        created.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))?;
+        blocking(move || {
+            let created = no_links::create_directories(&directory);
+            created.map_err(|error| Failure::disk(format_args!("creating {}", directory.display()), error))
+        })
+        .await?;
         let mut files: Vec<PathBuf> =
             paths.captions.iter().chain(&paths.assets).map(|path| sandbox.join(path)).collect();
         if let Some(stream) = &lecture.stream {

@@ -194,7 +194,7 @@ impl Transfer<'_> {
         if start == 0 {
             // Only now: bytes of another version must never stand under this one's validator.
             let meta = Meta::of(self.url, &response.headers, total);
-            meta.store(self.meta).await.map_err(|error| self.disk(error))?;
+            meta.store(self.meta).await?;
         }
         self.receive(response, file, start, total).await
     }

@@ -4,6 +4,7 @@
 //! it met a truncated packet and wrote half of the lecture.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,7 +99,7 @@ impl Remux {
         let result = self.remux_and_check(inputs, destination_part, cancel).await;
         if result.is_err() {
             // It may never have been there.
-            let _ = tokio::fs::remove_file(destination_part).await;
+            let _ = disk::remove(destination_part).await;
         }
         result
     }
@@ -117,14 +118,30 @@ impl Remux {
             probed.push(probe::streams(&self.ffprobe, &input.path, Some(input.format), self.bounds, cancel).await?);
         }
         let arguments = arguments(inputs, &starts(inputs, &probed).await?, destination_part)?;
-        let output = run(&self.ffmpeg, &arguments, self.bounds, cancel).await?;
         let name = destination_part.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // ffmpeg opens what has the name, whatever it is: so it is a file of ours, before and afterwards.
+        let ours = new_file(destination_part).await?;
+        let output = run(&self.ffmpeg, &arguments, self.bounds, cancel).await?;
+        if !disk::is_named(&ours, destination_part).unwrap_or(false) {
+            return Err(failed(format!("{name}: another file has its name now")));
+        }
         let mismatch = |reason| failed(format!("{name}: {reason}"));
         verify::packets(&String::from_utf8_lossy(&output.stderr), inputs.len()).map_err(mismatch)?;
         verify::index_in_front(destination_part).await.at(|| &name)?;
         let made = probe::streams(&self.ffprobe, destination_part, None, self.bounds, cancel).await?;
         verify::streams(inputs, &wanted(&probed), &made).map_err(mismatch)
     }
+}
+
+/// An empty file of this name, in place of what had it.
+async fn new_file(path: &Path) -> Result<File> {
+    disk::remove(path).await?;
+    let path = path.to_owned();
+    disk::blocking(move || {
+        let created = disk::no_links::create_new(&path);
+        created.map_err(|error| Failure::disk(format_args!("creating {}", path.display()), error))
+    })
+    .await
 }
 
 fn arguments(inputs: &[Input], starts: &[Start], destination: &Path) -> Result<Vec<OsString>> {

@@ -104,7 +104,8 @@ pub fn packets(says: &str, inputs: usize) -> Result<(), String> {
 pub async fn index_in_front(path: &Path) -> Result<()> {
     let path = path.to_owned();
     blocking(move || {
-        if !path.exists() {
+        // It was there before, and empty.
+        if path.metadata().map_or(0, |made| made.len()) == 0 {
             return Err(failed("nothing was made, whatever was said at the end".into()));
         }
         let file = open(&path)?;

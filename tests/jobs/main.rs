@@ -21,6 +21,7 @@ mod gate;
 mod hook;
 mod hosts;
 mod http_store;
+mod links;
 mod logins;
 mod migration;
 mod name_service;

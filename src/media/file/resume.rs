@@ -6,6 +6,9 @@ use reqwest::header::{CONTENT_RANGE, DATE, ETAG, HeaderMap, HeaderName, LAST_MOD
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::disk;
+use crate::failure::Result;
+
 /// Which version of which resource the bytes of a `.part` are of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta {
@@ -31,8 +34,8 @@ impl Meta {
     }
 
     /// Replaces it on disk. The `.part` is cut before bytes of this version go into it.
-    pub async fn store(&self, path: &Path) -> std::io::Result<()> {
-        tokio::fs::write(path, serde_json::to_vec(self)?).await
+    pub async fn store(&self, path: &Path) -> Result<()> {
+        disk::write(path, serde_json::to_vec(self).unwrap_or_default()).await
     }
 
     /// Whether an answer is of the same version, as far as it says.

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::{Input, InputFormat, failed};
-use crate::disk::{beside, blocking};
+use crate::disk::{beside, blocking, no_links};
 use crate::failure::{Context, Failure, FailureKind, Result};
 
 /// Timestamps of transport streams and packed audio, in ticks per second (ISO/IEC 13818-1).
@@ -100,7 +100,8 @@ fn join(mut inputs: Vec<Input>, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<I
             continue;
         }
         let copy = joined_path(&input.path);
-        let files = || -> std::io::Result<(File, File)> { Ok((File::open(&input.path)?, File::create(&copy)?)) };
+        let files =
+            || -> std::io::Result<(File, File)> { Ok((no_links::open(&input.path)?, no_links::create(&copy)?)) };
         let (part, copied) =
             files().map_err(|error| Failure::disk(format_args!("joining {}", copy.display()), error))?;
         let write = match input.format {
