@@ -287,21 +287,24 @@ pub struct Failure {
 /// What every room returns.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
+/// Bytes of a message: a URL may have 8 KiB.
+const LONGEST_MESSAGE: usize = 12 * 1024;
+
 impl Failure {
     /// A failure of `kind`, told by `message`.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
-        Failure { kind, message: message.into(), retry_after: None, is_overload: false }
+        Failure { kind, message: one_line(message.into()), retry_after: None, is_overload: false }
     }
 
     /// Puts the place in front of the message.
     pub fn at(mut self, place: impl fmt::Display) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        self.message = one_line(format!("{place}: {}", self.message));
         self
     }
 
     /// Puts behind the message why nothing could be done about it.
     pub fn because(mut self, reason: &Failure) -> Self {
-        self.message = format!("{}; {reason}", self.message);
+        self.message = one_line(format!("{}; {reason}", self.message));
         self
     }
 
@@ -315,6 +318,20 @@ impl Failure {
         };
         Failure::new(kind, format!("{doing}: {error}"))
     }
+}
+
+/// Messages quote what strangers wrote, and terminals obey control characters. Cut where nobody reads on.
+fn one_line(mut message: String) -> String {
+    let plain = |character: char| match character {
+        '\n' | '\r' | '\t' => ' ',
+        character if character.is_control() => char::REPLACEMENT_CHARACTER,
+        character => character,
+    };
+    if message.contains(char::is_control) {
+        message = message.chars().map(plain).collect();
+    }
+    message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+    message
 }
 
 impl fmt::Display for Failure {
@@ -358,6 +375,14 @@ mod tests {
                 assert!(text.ends_with('.'), "{kind}: {text}");
             }
         }
+    }
+
+    #[test]
+    fn a_message_is_one_line_that_no_terminal_obeys() {
+        let failure = Failure::new(FailureKind::CatalogUnavailable, "no\u{1b}[2J\nheader\u{7f}").at("a\rb");
+        assert_eq!(failure.message, "a b: no\u{fffd}[2J header\u{fffd}");
+        let failure = Failure::new(FailureKind::CatalogUnavailable, "\u{e4}".repeat(1 << 20)).because(&failure);
+        assert_eq!(failure.message.len(), LONGEST_MESSAGE);
     }
 
     #[test]

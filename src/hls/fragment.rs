@@ -9,6 +9,9 @@ const CONTAINERS: [&[u8; 4]; 7] = [b"moov", b"trak", b"mdia", b"minf", b"stbl", 
 /// initialization vectors.
 const PROTECTED: [&[u8; 4]; 6] = [b"pssh", b"encv", b"enca", b"enct", b"encs", b"senc"];
 
+/// Boxes within boxes that are looked into: what is known needs 6. Each costs memory.
+const MAX_DEPTH: usize = 16;
+
 /// Looks at one initialization section or media segment.
 pub struct Fragment {
     is_map: bool,
@@ -121,7 +124,7 @@ impl Fragment {
     }
 
     fn enter(&mut self, name: &[u8; 4], end: u64, is_sample_entry: bool) {
-        if !is_sample_entry && CONTAINERS.contains(&name) {
+        if !is_sample_entry && CONTAINERS.contains(&name) && self.around.len() < MAX_DEPTH {
             self.around.push(Around { end, holds_sample_entries: false });
         } else if !is_sample_entry && name == b"stsd" && self.at + 8 <= end {
             // Version, flags and the number of entries (§8.5.2).
@@ -227,5 +230,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_tower_of_boxes_is_not_kept() {
+        const STOREYS: u32 = 100_000;
+        let tower = (1..=STOREYS).rev().flat_map(|storey| [&(storey * 8).to_be_bytes()[..], b"moov"].concat());
+        let mut fragment = Fragment::new(true);
+        fragment.inspect(&tower.collect::<Vec<_>>()[..8 * STOREYS as usize - 8]).unwrap();
+        assert_eq!(fragment.around.len(), MAX_DEPTH);
     }
 }

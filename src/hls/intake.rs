@@ -17,7 +17,7 @@ use super::sniff::{MediaKind, SNIFF_BYTES};
 use super::subtitles::{MAX_BYTES, TRAILER_BYTES};
 use super::transport::{Facts, PACKET};
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{Encoding, Gunzip, shown};
+use crate::http::{Encoding, GZIP_MARK_BYTES, Gunzip, shown};
 
 /// How much gzip is undone at once.
 const CLEAR_STEP: usize = 16 * 1024;
@@ -35,7 +35,8 @@ pub struct Intake<'a> {
     assembler: Assembler,
     block: Option<Block>,
     gunzip: Option<Box<(Gunzip, [u8; CLEAR_STEP])>>,
-    has_begun: bool,
+    /// The first bytes of the body, while they are too few to tell whether they are gzip.
+    first: Option<Bytes>,
     /// Bytes that went into the assembler.
     assembled: u64,
     /// Begins with the first block.
@@ -75,7 +76,7 @@ impl<'a> Intake<'a> {
             assembler: Assembler::new(decryptor),
             block: None,
             gunzip: (encoding == Encoding::Gzip).then(gunzip),
-            has_begun: false,
+            first: Some(Bytes::new()),
             assembled: 0,
             inspection: None,
             text: None,
@@ -89,14 +90,25 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// What is wrong with them, or `disk_failed` when there is no memory.
     pub async fn take(&mut self, piece: Bytes) -> Result<()> {
-        if !std::mem::replace(&mut self.has_begun, true)
-            && self.unit.cipher.is_none()
-            && self.unit.byte_range.is_none()
-            && self.gunzip.is_none()
-            && Encoding::of_body(&piece) == Encoding::Gzip
-        {
+        let Some(first) = self.first.take() else { return self.pass(piece).await };
+        let first = if first.is_empty() { piece } else { Bytes::from([first, piece].concat()) };
+        if first.len() < GZIP_MARK_BYTES {
+            self.first = Some(first);
+            return Ok(());
+        }
+        self.begin(first).await
+    }
+
+    /// Takes the first bytes: as many as tell whether they are gzip, or all.
+    async fn begin(&mut self, first: Bytes) -> Result<()> {
+        let may_be_gzip = self.unit.cipher.is_none() && self.unit.byte_range.is_none() && self.gunzip.is_none();
+        if may_be_gzip && Encoding::of_body(&first) == Encoding::Gzip {
             self.gunzip = Some(gunzip());
         }
+        self.pass(first).await
+    }
+
+    async fn pass(&mut self, piece: Bytes) -> Result<()> {
         match &mut self.gunzip {
             None => self.fill(&piece).await,
             Some(gunzip) => {
@@ -210,6 +222,9 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// As [`Intake::take`], and `decryption_failed`.
     pub async fn finish(mut self) -> Result<Facts> {
+        if let Some(first) = self.first.take() {
+            self.begin(first).await?;
+        }
         if let Some(gunzip) = &mut self.gunzip {
             gunzip.0.complete();
             self.undo().await?;

@@ -14,6 +14,8 @@ const FREE_BYTES: u64 = 1 << 20;
 /// How many times its size on the wire a body may have beyond that. Media hardly shrinks, playlists
 /// shrink to a twentieth; what shrinks more was made to fill somebody's memory.
 const MAX_RATIO: u64 = 200;
+/// Bytes that tell gzip from anything else.
+pub const GZIP_MARK_BYTES: usize = 3;
 /// The most that [`Collector`] undoes at once.
 const STEP: usize = 16 * 1024;
 

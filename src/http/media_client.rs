@@ -142,6 +142,11 @@ impl MediaClient {
     }
 }
 
+/// The declared length of a body in bytes.
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
 impl MediaResponse {
     /// Whether a redirect has led here.
     pub fn was_redirected(&self) -> bool {
@@ -188,7 +193,7 @@ impl MediaResponse {
 
     /// The declared length of the body in bytes.
     pub fn content_length(&self) -> Option<u64> {
-        self.headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+        content_length(&self.headers)
     }
 
     /// The next piece of the body, up to 128 KiB; `None` at its end.

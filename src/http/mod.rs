@@ -25,13 +25,13 @@ use url::Url;
 pub use bearer::Bearer;
 pub use connection::OPEN_CONNECTIONS;
 pub use cookies::{CookieJar, CookiesFor, timestamp, unix_now};
-pub use encoding::{Collector, Encoding, Gunzip};
+pub use encoding::{Collector, Encoding, GZIP_MARK_BYTES, Gunzip};
 use guard::Guard;
 pub use guard::{AllowedHost, is_host};
 pub use headers::{RequestHeaders, headers_for};
 pub use login_page::{is_html, is_login_page, rejected};
 use lookup::Lookup;
-pub use media_client::{MediaClient, MediaResponse};
+pub use media_client::{MediaClient, MediaResponse, content_length};
 pub use rate::RateLimit;
 pub use retry::{LONGEST_PAUSE, pause, pause_bound};
 

@@ -7,6 +7,9 @@ use crate::failure::{Failure, FailureKind, Result};
 const VISUAL_ENTRY_BYTES: usize = 78;
 const AUDIO_ENTRY_BYTES: usize = 28;
 
+/// Most tracks of an initialization section. Every fragment is looked up among them.
+const MAX_TRACKS: usize = 100;
+
 /// A track as an initialization section declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitTrack {
@@ -31,15 +34,18 @@ impl InitTrack {
     }
 }
 
-/// The tracks of the `moov` box in `bytes`; `None` when it is not there whole or lacks what every
-/// track has.
+/// The tracks of the `moov` box in `bytes`; `None` when it is not there whole, lacks what every
+/// track has, or has more than a hundred of them.
 pub fn tracks(bytes: &[u8]) -> Option<Vec<InitTrack>> {
     let movie = child(bytes, b"moov")?;
-    let tracks = boxes(movie).filter(|found| found.name == *b"trak").map(|found| track(movie, found.body));
-    tracks.collect::<Option<Vec<_>>>().filter(|tracks| !tracks.is_empty())
+    let extends = child(movie, b"mvex").unwrap_or_default();
+    let found = boxes(movie).filter(|found| found.name == *b"trak").take(MAX_TRACKS + 1);
+    let tracks = found.map(|found| track(extends, found.body)).collect::<Option<Vec<_>>>();
+    tracks.filter(|tracks| (1..=MAX_TRACKS).contains(&tracks.len()))
 }
 
-fn track(movie: &[u8], track: &[u8]) -> Option<InitTrack> {
+/// `extends`: the defaults of fragments, of all tracks.
+fn track(extends: &[u8], track: &[u8]) -> Option<InitTrack> {
     let header = child(track, b"tkhd")?;
     let media = child(track, b"mdia")?;
     let media_header = child(media, b"mdhd")?;
@@ -50,8 +56,7 @@ fn track(movie: &[u8], track: &[u8]) -> Option<InitTrack> {
     let handler = *child(media, b"hdlr")?.get(8..)?.first_chunk()?;
     let descriptions = descend(media, &[b"minf", b"stbl", b"stsd"])?;
     let edits = descend(track, &[b"edts", b"elst"]).map(edits).unwrap_or_default();
-    let extends = boxes(child(movie, b"mvex").unwrap_or_default())
-        .find(|found| found.name == *b"trex" && u32_at(found.body, 4) == Some(id));
+    let extends = boxes(extends).find(|found| found.name == *b"trex" && u32_at(found.body, 4) == Some(id));
     let default = |index: usize| extends.and_then(|found| u32_at(found.body, 8 + 4 * index)).unwrap_or_default();
     Some(InitTrack {
         id,
@@ -259,5 +264,12 @@ mod tests {
             damaged[at] ^= 0xff;
             let _ = same_tracks(&whole, &damaged);
         }
+    }
+
+    #[test]
+    fn there_are_not_more_tracks_than_anybody_has() {
+        let of = |count: u32| tracks(&init(&(1..=count).map(|id| Sound { id, ..SOUND }).collect::<Vec<_>>()));
+        assert_eq!(of(100).unwrap().len(), 100);
+        assert_eq!(of(101), None);
     }
 }

@@ -284,8 +284,8 @@ impl MediaReader {
 
 /// Seconds, whole or not; `None` for anything else, negative ones too.
 fn seconds(text: &[u8]) -> Option<f64> {
-    /// About 30,000 years: sums of it stay exact enough and finite.
-    const LONGEST: f64 = 1e12;
+    /// About three years: the sum of half a million of them, counted in ticks of 90 kHz, has 64 bits.
+    const LONGEST: f64 = 1e8;
     let seconds: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
     (0.0..=LONGEST).contains(&seconds).then_some(seconds.abs())
 }
