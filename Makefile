@@ -74,10 +74,10 @@ test: deps
 	@echo '==> tests'
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --all-features
 
-# The dev profile, where an overflow is a panic.
+# Optimised, but an overflow is a panic.
 fuzz:
 	@echo '==> build and mutate for $(FUZZ_SECONDS) s each'
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --test fuzz -- --nocapture
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --locked --profile fuzz --test fuzz -- --nocapture
 
 # A short run is part of `make test`.
 chaos: deps

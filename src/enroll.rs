@@ -207,7 +207,7 @@ impl EnrollmentClient {
     }
 }
 
-fn understand(url: &Url, status: StatusCode, body: &[u8]) -> Result<EnrollmentResult> {
+pub(crate) fn understand(url: &Url, status: StatusCode, body: &[u8]) -> Result<EnrollmentResult> {
     let answer: Option<Value> = serde_json::from_slice(body).ok();
     // What the service said about the call as a whole, or about its only course.
     let said = answer.as_ref().and_then(|answer| {

@@ -14,6 +14,7 @@ mod receipt;
 mod tests;
 mod tree;
 
+pub(crate) use rclone::failure_said;
 pub(crate) use tree::copy as copy_tree;
 
 use std::fs::Metadata;

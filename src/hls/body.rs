@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use hyper::StatusCode;
-use hyper::header::CONTENT_RANGE;
+use hyper::header::{CONTENT_RANGE, HeaderMap};
 use url::Url;
 
 use super::plan::Unit;
 use crate::failure::{Failure, FailureKind, Result};
-use crate::http::{MediaResponse, shown};
+use crate::http::{content_length, shown};
 
 /// Bytes that are read and thrown away when a server ignores a byte range; beyond that every
 /// segment would cost most of the file.
@@ -58,16 +58,15 @@ pub struct Body {
 
 impl Body {
     /// Reads the head of an answer.
-    pub fn of(unit: &Unit, response: &MediaResponse) -> Result<Body> {
-        let declared = response.content_length();
+    pub fn of(unit: &Unit, status: StatusCode, headers: &HeaderMap) -> Result<Body> {
+        let declared = content_length(headers);
         let Some(range) = unit.byte_range else {
             return Ok(Body { skip: 0, expected: declared, received: 0, cut: false, total: None });
         };
         let rejected = |what: String| Failure::new(FailureKind::HttpRejected, format!("{}: {what}", shown(&unit.url)));
         let asked = format!("bytes {}-{}/", range.offset, range.offset + range.length - 1);
-        if response.status == StatusCode::PARTIAL_CONTENT {
-            let content_range =
-                response.headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if status == StatusCode::PARTIAL_CONTENT {
+            let content_range = headers.get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
             if !content_range.starts_with(&asked) {
                 return Err(rejected(format!("{asked}* was asked for, {content_range:?} came")));
             }

@@ -173,7 +173,7 @@ impl Fetcher {
         };
         let started = Instant::now();
         let mut response = host.ask(self.request(headers, unit)).await?;
-        let mut body = Body::of(unit, &response)?;
+        let mut body = Body::of(unit, response.status, &response.headers)?;
         if let Some(total) = body.total {
             self.files.check(&unit.url, total)?;
         }

@@ -125,7 +125,7 @@ impl Journal {
 }
 
 /// A record and whether it was written in this boot. `None` when it is damaged or of another plan.
-pub(crate) fn parse(bytes: &[u8], fingerprint: &str) -> Option<(Position, bool)> {
+pub(super) fn parse(bytes: &[u8], fingerprint: &str) -> Option<(Position, bool)> {
     let line = std::str::from_utf8(bytes).ok()?.lines().next()?;
     let (text, sum) = line.rsplit_once(' ')?;
     if checksum(text) != sum {
@@ -137,7 +137,7 @@ pub(crate) fn parse(bytes: &[u8], fingerprint: &str) -> Option<(Position, bool)>
     Some((Position { next: words.next()?.parse().ok()?, offset: words.next()?.parse().ok()? }, same_boot))
 }
 
-fn checksum(text: &str) -> String {
+pub(super) fn checksum(text: &str) -> String {
     hex::encode(&Sha256::digest(text)[..8])
 }
 

@@ -203,7 +203,7 @@ fn understood(url: &Url, response: &Response) -> Result<()> {
 }
 
 /// A row as JSON.
-fn record(task_id: TaskId, body: &[u8]) -> Result<TaskRecord> {
+pub(crate) fn record(task_id: TaskId, body: &[u8]) -> Result<TaskRecord> {
     let nonsense = |what: &str| unavailable(format!("the answer {what}"));
     let row: Value = serde_json::from_slice(body).map_err(|_| nonsense("is not JSON"))?;
     let number = |column: &str| match row.get(column)? {

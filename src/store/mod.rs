@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 
 pub use self::http::HttpStore;
+pub(crate) use self::http::record;
 pub use self::mysql::MysqlStore;
 pub use self::redis::RedisStore;
 use self::telling::Telling;

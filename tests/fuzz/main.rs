@@ -1,127 +1,181 @@
 //! Mutated texts into everything that reads what strangers write, with nothing but a stable toolchain:
 //! `make fuzz` runs each target for `FUZZ_SECONDS`, the tests for some thousand executions. `FUZZ_SEED`
-//! repeats a run.
+//! repeats a run, `FUZZ_TARGETS` names some of the targets.
 
 mod memory;
 mod mutation;
 mod rules;
 
-use std::path::Path;
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
 use hauld::fuzzing::TARGETS;
-use hauld::hls::playlist::{self, Limits};
 
 #[global_allocator]
 static HEAP: memory::Counting = memory::Counting;
 
 /// Executions when nobody says for how long.
-const EXECUTIONS: u64 = 5_000;
-/// Bytes on the heap for each byte of text, and for any text: keys of 32 formats at each segment
-/// cost most, and variables may add `max_bytes`.
-const HEAP_PER_BYTE: usize = 200;
-const HEAP_ALWAYS: usize = 256 * 1024;
+const EXECUTIONS: u64 = 1_000;
+/// A text is made as long as this once in so many executions, for the time that it takes; once in a short run.
+const LONG_BYTES: usize = 256 * 1024;
+const EXECUTIONS_PER_LONG: u64 = 4_000;
+/// The longest texts take some hundredths of a second, optimised: only a loop over all that came before, for each
+/// of what comes, misses this.
+const MAX_TIME: Duration = Duration::from_secs(10);
 
-/// How far a run goes, and from where.
-struct Run {
-    target: &'static str,
-    seconds: Option<Duration>,
-    rng: fastrand::Rng,
-    begin: Instant,
+/// A reader and how it is tried.
+struct Target {
+    name: &'static str,
+    check: fn(&[u8]) -> bool,
+    mutated: fn(&[Vec<u8>], &mut Rng) -> Vec<u8>,
+    /// Fewer accepted texts mean that only the door was knocked at.
+    executions_per_hit: u64,
+    /// Bytes on the heap for each byte of text, and for any text.
+    heap: [usize; 2],
+}
+
+fn targets() -> Vec<Target> {
+    let playlist = Target {
+        name: "playlist",
+        check: rules::check,
+        mutated: mutation::mutated,
+        executions_per_hit: 10,
+        // Keys of 32 formats at each segment cost most, and variables may add `max_bytes`.
+        heap: [200, 256 * 1024],
+    };
+    let other = |target: &hauld::fuzzing::Target| Target {
+        name: target.name,
+        check: target.check,
+        mutated: mutation::mixed,
+        executions_per_hit: 100,
+        // Gzip may grow to two megabytes, and files are read in pieces of one.
+        heap: [200, 8 << 20],
+    };
+    let all = std::iter::once(playlist).chain(TARGETS.iter().map(other));
+    match std::env::var("FUZZ_TARGETS") {
+        Ok(names) if !names.is_empty() => {
+            let names: Vec<&str> = names.split(',').collect();
+            let chosen: Vec<Target> = all.filter(|target| names.contains(&target.name)).collect();
+            assert_eq!(chosen.len(), names.len(), "FUZZ_TARGETS: one of {names:?} is not there");
+            chosen
+        }
+        _ => all.collect(),
+    }
+}
+
+/// What became of a target.
+struct Tally {
+    name: &'static str,
     executions: u64,
     /// Executions whose text was what the target reads.
     hits: u64,
+    seconds: f64,
 }
 
-impl Run {
-    fn of(target: &'static str) -> Run {
+impl Target {
+    /// Every seed, then mutations of them.
+    fn run(&self) -> Tally {
         let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().expect(name));
-        let seconds = setting("FUZZ_SECONDS").map(Duration::from_secs);
+        let limit = setting("FUZZ_SECONDS").map(Duration::from_secs);
         // Another one for each long run, the same for all tests.
-        let seed = setting("FUZZ_SEED").unwrap_or_else(|| if seconds.is_some() { fastrand::u64(..) } else { 1 });
-        println!("{target}: FUZZ_SEED={seed}");
-        let rng = fastrand::Rng::with_seed(seed);
-        Run { target, seconds, rng, begin: Instant::now(), executions: 0, hits: 0 }
-    }
-
-    fn goes_on(&self) -> bool {
-        match self.seconds {
-            None => self.executions < EXECUTIONS,
-            // The clock is looked at seldom: some targets take a microsecond.
-            Some(seconds) => !self.executions.is_multiple_of(256) || self.begin.elapsed() < seconds,
+        let seed = setting("FUZZ_SEED").unwrap_or_else(|| if limit.is_some() { fastrand::u64(..) } else { 1 });
+        println!("{}: FUZZ_SEED={seed}", self.name);
+        let mut rng = Rng::with_seed(seed);
+        let begin = Instant::now();
+        let seeds = seeds(self.name);
+        let (mut executions, mut hits) = (0, 0);
+        for seed in &seeds {
+            self.execute(seed);
+        }
+        // The clock is looked at seldom: some targets take a microsecond.
+        while limit.map_or(executions < EXECUTIONS, |limit| executions % 256 != 0 || begin.elapsed() < limit) {
+            let text = (self.mutated)(&seeds, &mut rng);
+            hits += u64::from(self.execute(&text));
+            executions += 1;
+            if executions % EXECUTIONS_PER_LONG == EXECUTIONS / 2 {
+                self.execute(&text.repeat(LONG_BYTES.div_ceil(text.len().max(1))));
+            }
+        }
+        assert!(hits >= executions / self.executions_per_hit, "{}: {hits} of {executions} accepted", self.name);
+        Tally {
+            name: self.name,
+            executions: executions + seeds.len() as u64,
+            hits,
+            seconds: begin.elapsed().as_secs_f64(),
         }
     }
 
-    fn count(&mut self, is_hit: bool) {
-        self.executions += 1;
-        self.hits += u64::from(is_hit);
-    }
-
-    /// Says how many there were; fewer than one in `executions_per_hit` means that only the door was knocked at.
-    fn end(self, executions_per_hit: u64) {
-        let (seconds, executions, hits) = (self.begin.elapsed().as_secs_f64(), self.executions, self.hits);
-        let rate = executions as f64 / seconds;
-        println!("{}: {executions} executions in {seconds:.0} s, {rate:.0}/s, {hits} of them accepted", self.target);
-        assert!(hits > executions / executions_per_hit, "{}: only {hits} of {executions} were accepted", self.target);
-    }
-}
-
-#[test]
-fn mutated_playlists_break_no_rule() {
-    let mut run = Run::of("playlist");
-    let seeds = seeds();
-    while run.goes_on() {
-        let text = mutation::mutated(&seeds, &mut run.rng);
+    fn execute(&self, text: &[u8]) -> bool {
         // Shown only when the check does not come back from it.
-        let shown = Shown(&text);
-        let (is_playlist, heap) = memory::peak_of(|| rules::check(&text));
-        assert!(heap <= HEAP_ALWAYS + HEAP_PER_BYTE * text.len(), "{heap} bytes for {} of text", text.len());
-        if run.executions.is_multiple_of(1000) {
-            check_time(&text);
-        }
+        let shown = Shown { target: self.name, text };
+        let begin = Instant::now();
+        let (is_hit, heap) = memory::peak_of(|| (self.check)(text));
+        assert!(begin.elapsed() < MAX_TIME, "{:?} for {} bytes", begin.elapsed(), text.len());
+        let [per_byte, always] = self.heap;
+        assert!(heap <= always + per_byte * text.len(), "{heap} bytes for {} of text", text.len());
         std::mem::forget(shown);
-        run.count(is_playlist);
+        is_hit
     }
-    run.end(10);
 }
 
 #[test]
-fn what_else_strangers_write_breaks_no_rule() {
-    for target in TARGETS {
-        let mut run = Run::of(target.name);
-        while run.goes_on() {
-            let text = mutation::mixed(target.seeds, &mut run.rng);
-            let shown = Shown(&text);
-            let is_hit = (target.check)(&text);
-            std::mem::forget(shown);
-            run.count(is_hit);
-        }
-        run.end(50);
+fn what_strangers_write_breaks_no_rule() {
+    let waiting = Mutex::new(VecDeque::from(targets()));
+    let next = || waiting.lock().expect("nobody panics with it").pop_front();
+    let work = || std::iter::from_fn(next).map(|target| target.run()).collect::<Vec<_>>();
+    let tallies: Vec<Tally> = std::thread::scope(|scope| {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("a rule was broken")).collect()
+    });
+    println!("{:<18}{:>14}{:>12}{:>12}", "target", "executions", "per second", "accepted");
+    for Tally { name, executions, hits, seconds } in &tallies {
+        println!(
+            "{name:<18}{executions:>14}{:>12.0}{:>11.0}%",
+            *executions as f64 / seconds,
+            100.0 * *hits as f64 / *executions as f64
+        );
     }
+    println!("{:<18}{:>14}", "all", tallies.iter().map(|tally| tally.executions).sum::<u64>());
 }
 
-/// A long text of the same lines is read in a time that only a loop over all that came before could
-/// miss: a second stands for ten milliseconds.
-fn check_time(text: &[u8]) {
-    let long = text.repeat((512 * 1024_usize).div_ceil(text.len().max(1)));
-    let begin = Instant::now();
-    let _ = playlist::parse(&long, &rules::base(), &Limits::default());
-    assert!(begin.elapsed() < Duration::from_secs(5), "{:?} for {} bytes", begin.elapsed(), long.len());
+/// Texts that a target reads, and those with which something was found.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = files(&root.join("tests/fuzz/seeds").join(target));
+    if target == "playlist" {
+        paths.extend(files(&root.join("tests/playlists")));
+        paths.retain(|path| path.extension().is_none_or(|extension| extension == "m3u8"));
+    }
+    assert!(!paths.is_empty(), "{target} has no seeds");
+    paths.iter().map(|path| std::fs::read(path).expect("a seed can be read")).collect()
 }
 
-fn seeds() -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/playlists");
-    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+/// In the order of their names.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("a folder can be read").path()).collect();
     paths.sort();
-    paths.retain(|path| path.extension().is_some_and(|extension| extension == "m3u8"));
-    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+    paths
 }
 
 /// Prints a text when a panic passes by.
-struct Shown<'t>(&'t [u8]);
+struct Shown<'t> {
+    target: &'static str,
+    text: &'t [u8],
+}
 
 impl Drop for Shown<'_> {
     fn drop(&mut self) {
-        println!("the text was:\n{}\n= {:?}", String::from_utf8_lossy(self.0), self.0.escape_ascii().to_string());
+        let text = &self.text[..self.text.len().min(16 * 1024)];
+        println!(
+            "{} was given:\n{}\n= {:?}",
+            self.target,
+            String::from_utf8_lossy(text),
+            text.escape_ascii().to_string()
+        );
     }
 }

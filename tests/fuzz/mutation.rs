@@ -152,6 +152,27 @@ const PIECES: &[&str] = &[
     "email",
 ];
 
+/// Numbers in binary formats.
+const FIELDS: &[&[u8]] = &[
+    &[0],
+    &[1],
+    &[0x7f],
+    &[0x80],
+    &[0xff],
+    &[0x47],
+    &[0, 0],
+    &[0, 1],
+    &[0xff, 0xff],
+    &[0, 0, 0, 0],
+    &[0, 0, 0, 1],
+    &[0, 0, 0, 8],
+    &[0x7f, 0xff, 0xff, 0xff],
+    &[0x80, 0, 0, 0],
+    &[0xff, 0xff, 0xff, 0xff],
+    &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+    &[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+];
+
 const NUMBERS: &[&str] = &[
     "0",
     "1",
@@ -221,19 +242,19 @@ fn change(text: &mut Vec<u8>, seeds: &[Vec<u8>], rng: &mut Rng) {
 }
 
 /// The next bytes for any other reader: a seed of which pieces are changed, doubled and mixed with others.
-pub fn mixed(seeds: &[&[u8]], rng: &mut Rng) -> Vec<u8> {
-    let mut bytes = rng.choice(seeds).map(|seed| seed.to_vec()).unwrap_or_default();
+pub fn mixed(seeds: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = rng.choice(seeds).cloned().unwrap_or_default();
     for _ in 0..rng.usize(0..8) {
         let from = rng.usize(0..=bytes.len());
         let to = rng.usize(from..=bytes.len().min(from + 16));
-        match rng.u8(0..8) {
+        match rng.u8(0..10) {
             0 => drop(bytes.drain(from..to)),
             1 => {
                 let piece = bytes[from..to].repeat(rng.usize(1..9));
                 bytes.splice(from..from, piece);
             }
             2 => {
-                let other = rng.choice(seeds).copied().unwrap_or_default();
+                let other = rng.choice(seeds).map_or(&[][..], Vec::as_slice);
                 let start = rng.usize(0..=other.len());
                 let end = rng.usize(start..=other.len().min(start + 64));
                 bytes.splice(from..to, other[start..end].iter().copied());
@@ -242,6 +263,11 @@ pub fn mixed(seeds: &[&[u8]], rng: &mut Rng) -> Vec<u8> {
             4 => drop(bytes.splice(from..to, rng.choice(NUMBERS).map(|piece| piece.bytes()).into_iter().flatten())),
             5 => drop(bytes.splice(from..to, rng.choice(WORDS).map(|piece| piece.bytes()).into_iter().flatten())),
             6 => bytes.insert(from, rng.u8(..)),
+            // Binary formats have their fields at fixed places.
+            7 | 8 => {
+                let number = rng.choice(FIELDS).copied().unwrap_or_default();
+                bytes.iter_mut().skip(from).zip(number).for_each(|(byte, new)| *byte = *new);
+            }
             _ => {
                 if let Some(byte) = bytes.get_mut(from) {
                     *byte ^= 1 << rng.u8(0..8);

@@ -47,6 +47,13 @@ pub struct RcloneDelivery {
     naming: Arc<Mutex<()>>,
 }
 
+/// What is made of the standard error of a run that ended with status 1.
+pub(crate) fn failure_said(log: &[u8], target: &str) -> Failure {
+    let mut said = log::Said::default();
+    log.split(|byte| *byte == b'\n').for_each(|line| drop(said.hear(line)));
+    Failure::new(said.kind(Some(1), target), said.shown())
+}
+
 impl RcloneDelivery {
     /// Delivers to `settings.remote`.
     pub fn new(settings: &RcloneSettings) -> RcloneDelivery {

@@ -17,6 +17,7 @@ pub use facts::{Damage, Facts, StreamFacts};
 
 use crate::failure::{Failure, FailureKind, Result};
 use survey::Survey;
+pub(super) use survey::crc32;
 
 /// Length of a packet in bytes.
 pub const PACKET: usize = 188;

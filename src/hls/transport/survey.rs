@@ -178,7 +178,7 @@ fn table_body(section: &[u8], table_id: u8) -> Option<&[u8]> {
 }
 
 /// The CRC of program tables (annex A): 0 over a section with its own check sum.
-fn crc32(bytes: &[u8]) -> u32 {
+pub fn crc32(bytes: &[u8]) -> u32 {
     bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(
             crc ^ u32::from(*byte) << 24,

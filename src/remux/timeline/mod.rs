@@ -82,7 +82,7 @@ pub async fn joined(inputs: Vec<Input>, cancel: &CancellationToken) -> Result<Ve
     blocking(move || join(inputs, &|| cancel.is_cancelled())).await
 }
 
-fn join(mut inputs: Vec<Input>, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<Input>> {
+pub(crate) fn join(mut inputs: Vec<Input>, is_cancelled: &dyn Fn() -> bool) -> Result<Vec<Input>> {
     let sections = inputs.iter().map(|input| scan(input, is_cancelled)).collect::<Result<Vec<_>>>()?;
     let alone = inputs.len() == 1;
     let is_transport = inputs[0].format == InputFormat::MpegTs;
