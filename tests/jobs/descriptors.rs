@@ -31,7 +31,14 @@ async fn without_descriptors_callers_and_jobs_wait() {
     let world = World::new();
     let settings = world.daemon().hook().set("queue.retry_delay_seconds", 1).set("queue.max_attempts", 1);
     let daemon = settings.start().await;
-    world.publish(5501, &small());
+    // From the first job on its connections to Redis are open.
+    for task_id in [5500, 5501] {
+        world.publish(task_id, &small());
+    }
+    world.push(5500);
+    world.redis.wait_for_task(5500, "completed").await;
+    world.settled(5500).await;
+    daemon.wait_for_log(&["job settled"]).await;
     limit(&daemon, 3);
     let callers = [(); 10].map(|()| TcpStream::connect(("127.0.0.1", daemon.hook_port().unwrap())).unwrap());
     let line = daemon.wait_for_log(&["connections cannot be accepted"]).await;
