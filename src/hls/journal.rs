@@ -70,13 +70,15 @@ impl Journal {
     }
 
     /// Throws away what is recorded, before other bytes come into the part: a plan that is given up
-    /// for another and comes back must not believe them.
-    pub fn forget(&self) -> io::Result<()> {
+    /// for another and comes back must not believe them. Both records get their place on the disk: on one
+    /// that the part has filled there is none, and what it holds could not be recorded.
+    pub fn begin(&self) -> io::Result<()> {
         if self.file.metadata()?.len() > 0 {
             self.file.set_len(0)?;
             self.file.sync_all()?;
         }
-        Ok(())
+        self.write(0, Position::default())?;
+        self.write(DURABLE_AT, Position::default())
     }
 
     /// Where in the first `next` units a section begins: offsets in the part, ascending.
@@ -182,7 +184,7 @@ mod tests {
         assert_eq!(journal.sections(8).unwrap(), [300, 500]);
         // Its unit has not been recorded: none of its bytes may be there.
         assert_eq!(journal.sections(5).unwrap(), [300]);
-        journal.forget().unwrap();
+        journal.begin().unwrap();
         assert_eq!(journal.sections(9).unwrap(), [0; 0]);
     }
 

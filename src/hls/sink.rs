@@ -67,7 +67,7 @@ impl Sink {
             }
             if position == Position::default() {
                 // What it says is of other bytes than those that come now.
-                journal.forget().map_err(failed)?;
+                journal.begin().map_err(failed)?;
             }
             file.set_len(position.offset).map_err(failed)?;
             let sections = journal.sections(position.next).map_err(failed)?;
@@ -314,6 +314,18 @@ mod tests {
         sink.write(blocks(&budget, &[b'x'; 13]).await, vec![]).await.unwrap();
         drop(sink);
         assert_eq!(Sink::open(&part, "plan".into()).await.unwrap().next(), 0);
+    }
+
+    #[tokio::test]
+    async fn line_38_a_part_that_fills_the_disk_leaves_its_journal_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let part = directory.path().join("a.part");
+        let sink = Sink::open(&part, "plan".into()).await.unwrap();
+        let before = std::fs::metadata(journal_path(&part)).unwrap();
+        let position = Position { next: 1, offset: 3 };
+        sink.inner.journal.record(position).unwrap();
+        sink.inner.journal.record_durable(position).unwrap();
+        assert_eq!(std::fs::metadata(journal_path(&part)).unwrap().len(), before.len(), "nothing more is taken");
     }
 
     #[tokio::test]
