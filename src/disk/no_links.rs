@@ -16,13 +16,23 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 /// The same directory with no symbolic link on the way to it: what the operator has named may have some.
+/// What is missing of it has none yet.
 ///
 /// # Errors
-/// Those of the file system, also when it is missing.
+/// Those of the file system.
 pub fn real(directory: &Path) -> io::Result<PathBuf> {
-    let named = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let real = named.canonicalize()?;
-    Ok(if real == std::path::absolute(named)? { directory.to_owned() } else { real })
+    let named = std::path::absolute(if directory.as_os_str().is_empty() { Path::new(".") } else { directory })?;
+    let real = real_or_missing(&named)?;
+    Ok(if real == named { directory.to_owned() } else { real })
+}
+
+fn real_or_missing(absolute: &Path) -> io::Result<PathBuf> {
+    match (absolute.canonicalize(), absolute.parent(), absolute.file_name()) {
+        (Err(error), Some(parent), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+            Ok(real_or_missing(parent)?.join(name))
+        }
+        (result, ..) => result,
+    }
 }
 
 /// Opens a file for reading.
@@ -210,7 +220,9 @@ mod tests {
     fn what_the_operator_has_named_may_have_links() {
         let (_root, here, there) = world();
         assert_eq!(real(&here.join("link")).unwrap(), there.canonicalize().unwrap());
+        assert_eq!(real(&here.join("link/a/b")).unwrap(), there.canonicalize().unwrap().join("a/b"));
         assert_eq!(real(Path::new("")).unwrap(), Path::new(""));
         assert_eq!(real(Path::new("src")).unwrap(), Path::new("src"));
+        assert_eq!(real(Path::new("missing/x")).unwrap(), Path::new("missing/x"));
     }
 }

@@ -155,3 +155,21 @@ async fn line_38_an_order_that_neither_redis_nor_a_full_disk_takes_is_refused_un
     world.redis.restart();
     world.redis.wait_for_task(5641, "completed").await;
 }
+
+#[tokio::test]
+async fn directories_that_are_missing_are_made() {
+    let world = World::new();
+    let place = tempfile::tempdir().unwrap();
+    let (staging, delivered) = (place.path().join("a/staging"), place.path().join("b/delivered"));
+    let daemon = world
+        .daemon()
+        .set("staging.directory", staging.display().to_string())
+        .set("delivery.directory", delivered.display().to_string());
+    let _daemon = daemon.start().await;
+    world.publish(6990, &stream());
+    world.push(6990);
+    world.redis.wait_for_task(6990, "completed").await;
+    let lecture = delivered.join(folder(6990)).join("01 Start/001 Only.ts");
+    assert!(std::fs::read(lecture).unwrap() == stream().truth());
+    assert!(staging.is_dir());
+}
