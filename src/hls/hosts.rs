@@ -166,10 +166,10 @@ impl Host {
     }
 
     async fn clear(&self) -> Result<Asking<'_>> {
-        let verdicts = self.state().breaker.verdicts();
+        let mut since = None;
         loop {
             let told = self.told.notified();
-            let (way, round) = self.state().look(verdicts);
+            let (way, round) = self.state().look(&mut since);
             match way {
                 Way::Free => return Ok(Asking { host: self, round, ahead: false }),
                 Way::Ahead => return Ok(Asking { host: self, round, ahead: true }),
@@ -236,11 +236,13 @@ impl State {
         (pause > Duration::ZERO).then_some(pause)
     }
 
-    /// What somebody may do who has waited since `verdicts`, and the round of a request that begins now.
-    fn look(&mut self, verdicts: u64) -> (Way, u64) {
+    /// What somebody may do who has waited since so many verdicts of the breaker (`None`: who begins to wait now),
+    /// and the round of a request that begins now.
+    fn look(&mut self, since: &mut Option<u64>) -> (Way, u64) {
+        let since = *since.get_or_insert(self.breaker.verdicts());
         let way = match self.pause() {
             Some(pause) => Way::Pause(pause + SPREAD.mul_f64(fastrand::f64())),
-            None => self.breaker.way(verdicts, Instant::now()),
+            None => self.breaker.way(since, Instant::now()),
         };
         (way, self.throttle.round())
     }

@@ -19,7 +19,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub struct Breaker {
     /// Since the last answer.
     failures: u32,
-    /// What the last one was. None as long as the host is asked as usual.
+    /// `None` as long as the host is asked as usual.
     open: Option<Open>,
     /// Counts the failures of those that went ahead alone.
     verdicts: u64,
@@ -27,6 +27,7 @@ pub struct Breaker {
 
 #[derive(Debug)]
 struct Open {
+    /// Of the last failure.
     kind: FailureKind,
     /// When the next one may go ahead.
     next: Instant,
@@ -54,8 +55,8 @@ impl Breaker {
         self.verdicts
     }
 
-    /// Whether the host is asked as usual.
-    pub fn is_open(&self) -> bool {
+    /// Whether the host is taken for down.
+    fn is_open(&self) -> bool {
         self.open.is_some()
     }
 
