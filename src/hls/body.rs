@@ -31,10 +31,13 @@ impl Files {
     /// `http_rejected`.
     pub fn check(&self, url: &Url, total: u64) -> Result<()> {
         let mut files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if files.len() >= MAX_FILES && !files.contains_key(url) {
-            files.clear();
-        }
-        let before = *files.entry(url.clone()).or_insert(total);
+        let Some(&before) = files.get(url) else {
+            if files.len() >= MAX_FILES {
+                files.clear();
+            }
+            files.insert(url.clone(), total);
+            return Ok(());
+        };
         if before == total {
             return Ok(());
         }
