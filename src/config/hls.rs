@@ -12,20 +12,19 @@ pub fn read(s: &mut Source) -> HlsSettings {
             1..=16_384,
             "Preferred height in lines: the best rendition not above it is taken, else the lowest.",
         ) as u32,
-        concurrency: s.reloadable().integer("hls.concurrency", 8, 1..=256, "Segment requests at once for one lecture.")
-            as usize,
-        max_requests: s.reloadable().integer(
+        concurrency: s.reloadable().count("hls.concurrency", 8, 1..=256, "Segment requests at once for one lecture."),
+        max_requests: s.reloadable().count(
             "hls.max_requests",
             32,
             1..=4096,
             "Segment requests at once for all jobs together.",
-        ) as usize,
-        buffer_bytes: s.reloadable().integer(
+        ),
+        buffer_bytes: s.reloadable().count(
             "hls.buffer_bytes",
             64 << 20,
             (1 << 20)..=(64 << 30),
             "Bytes of segments waiting in memory, for all jobs together.",
-        ) as usize,
+        ),
         segment_attempts: s.reloadable().integer(
             "hls.segment_attempts",
             5,
@@ -44,12 +43,12 @@ pub fn read(s: &mut Source) -> HlsSettings {
             0..=1_000_000,
             "Requests in all that may be made again for one attempt at a job.",
         ) as u32,
-        max_connections_per_host: s.reloadable().integer(
+        max_connections_per_host: s.reloadable().count(
             "hls.max_connections_per_host",
             0,
             0..=4096,
             "Segment requests at once for one host, for all jobs together; 0 means no limit.",
-        ) as usize,
+        ),
         max_bytes_per_second: s.reloadable().integer(
             "hls.max_bytes_per_second",
             0,
@@ -85,19 +84,22 @@ pub fn read(s: &mut Source) -> HlsSettings {
 
 fn read_playlist_limits(s: &mut Source) -> Limits {
     let default = Limits::default();
-    let mut read = |name: &str, default: usize, range, help: &str| {
-        s.reloadable().integer(&format!("hls.{name}"), default as u64, range, help) as usize
-    };
+    let mut read = |name: &str, default, range, help: &str| s.reloadable().count(name, default, range, help);
     Limits {
-        max_bytes: read("max_playlist_bytes", default.max_bytes, 1024..=(1 << 30), "Largest playlist."),
-        max_line_bytes: read("max_line_bytes", default.max_line_bytes, 1024..=(1 << 30), "Longest line of a playlist."),
-        max_segments: read("max_segments", default.max_segments, 1..=10_000_000, "Most segments in a playlist."),
+        max_bytes: read("hls.max_playlist_bytes", default.max_bytes, 1024..=(1 << 30), "Largest playlist."),
+        max_line_bytes: read(
+            "hls.max_line_bytes",
+            default.max_line_bytes,
+            1024..=(1 << 30),
+            "Longest line of a playlist.",
+        ),
+        max_segments: read("hls.max_segments", default.max_segments, 1..=10_000_000, "Most segments in a playlist."),
         max_variants: read(
-            "max_variants",
+            "hls.max_variants",
             default.max_variants,
             1..=1_000_000,
             "Most variants, and most renditions, in a playlist.",
         ),
-        max_keys: read("max_keys", default.max_keys, 1..=10_000_000, "Most keys in a playlist."),
+        max_keys: read("hls.max_keys", default.max_keys, 1..=10_000_000, "Most keys in a playlist."),
     }
 }

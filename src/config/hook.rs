@@ -24,7 +24,7 @@ pub(super) fn read(s: &mut Source) -> HookSettings {
             "hook.allowed_course_hosts",
             "Hosts that courses may be on: example.com, *.example.com; any if not set.",
         ),
-        max_tasks: s.reloadable().integer("hook.max_tasks", 500, 1..=10_000, "Most tasks in one order.") as usize,
+        max_tasks: s.reloadable().count("hook.max_tasks", 500, 1..=10_000, "Most tasks in one order."),
         max_requests_per_second: NonZeroU32::new(s.reloadable().integer(
             "hook.max_requests_per_second",
             5000,
@@ -32,12 +32,12 @@ pub(super) fn read(s: &mut Source) -> HookSettings {
             "Requests that one caller may make in a second.",
         ) as u32)
         .unwrap_or(NonZeroU32::MIN),
-        max_connections: s.reloadable().integer(
+        max_connections: s.reloadable().count(
             "hook.max_connections",
             256,
             1..=10_000,
             "Connections to the hook at once; more wait.",
-        ) as usize,
+        ),
         keep_orders: Duration::from_secs(
             s.integer("hook.keep_order_days", 30, 1..=3650, "How long an order that has ended is remembered.") * 86_400,
         ),

@@ -136,18 +136,18 @@ pub(super) fn read(s: &mut Source) -> HttpSettings {
             )),
         },
         head: HeadLimits {
-            max_bytes: s.integer(
+            max_bytes: s.count(
                 "http.max_header_bytes",
-                HeadLimits::default().max_bytes as u64,
+                HeadLimits::default().max_bytes,
                 1024..=(1 << 20),
                 "Most bytes of the headers of an answer.",
-            ) as usize,
-            max_headers: s.integer(
+            ),
+            max_headers: s.count(
                 "http.max_headers",
-                HeadLimits::default().max_headers as u64,
+                HeadLimits::default().max_headers,
                 1..=10_000,
                 "Most headers of an answer.",
-            ) as usize,
+            ),
         },
         user_agent: s.text(
             "http.user_agent",
@@ -157,13 +157,13 @@ pub(super) fn read(s: &mut Source) -> HttpSettings {
         network: NetworkSettings {
             allow: read_allow(s),
             typed: Vec::new(),
-            max_redirects: s.integer("network.max_redirects", 5, 0..=20, "Redirects of one request.") as usize,
-            max_key_redirects: s.integer(
+            max_redirects: s.count("network.max_redirects", 5, 0..=20, "Redirects of one request."),
+            max_key_redirects: s.count(
                 "network.max_key_redirects",
                 3,
                 0..=20,
                 "Redirects of a request for a key, which may not have more than others either.",
-            ) as usize,
+            ),
             authorities: read_authorities(s),
             proxy: read_proxy(s),
         },

@@ -96,7 +96,7 @@ impl Config {
             redis: read_redis(s, redis_from_field),
             queue: queue::read(s),
             worker: WorkerSettings {
-                jobs: s.reloadable().integer("worker.jobs", 4, 1..=256, "Jobs at once.") as usize,
+                jobs: s.reloadable().count("worker.jobs", 4, 1..=256, "Jobs at once."),
                 instance: s
                     .optional_text(
                         "worker.instance",
@@ -149,7 +149,7 @@ impl Config {
                     1..=120,
                     "Limit for enrolling in one course.",
                 )),
-                concurrency: s.reloadable().integer("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once.") as usize,
+                concurrency: s.reloadable().count("enrollment.concurrency", 4, 1..=64, "Courses enrolled at once."),
             },
             resolver: resolver::read(s),
             http: http::read(s),

@@ -48,8 +48,7 @@ pub(super) fn read(s: &mut Source) -> QueueSettings {
             0..=604_800,
             "How long after a job is done a second one of the same task is set aside; 0 means never.",
         )),
-        max_dead: s.integer("queue.max_dead", 10_000, 1..=10_000_000, "Entries of the dead list; the oldest go first.")
-            as usize,
+        max_dead: s.count("queue.max_dead", 10_000, 1..=10_000_000, "Entries of the dead list; the oldest go first."),
         max_dead_age: hours(s.integer(
             "queue.max_dead_hours",
             2160,

@@ -72,8 +72,7 @@ pub(super) fn read(s: &mut Source) -> ResolverSettings {
 
 fn read_limits(s: &mut Source) -> ManifestLimits {
     let default = ManifestLimits::default();
-    let mut read =
-        |name: &str, default: usize, most, help: &str| s.integer(name, default as u64, 1..=most, help) as usize;
+    let mut read = |name: &str, default, most, help: &str| s.count(name, default, 1..=most, help);
     ManifestLimits {
         max_bytes: read("resolver.max_manifest_bytes", default.max_bytes, 1 << 30, "Largest manifest or info JSON."),
         max_lectures: read("resolver.max_lectures", default.max_lectures, 1_000_000, "Most lectures in a course."),

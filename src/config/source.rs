@@ -163,6 +163,11 @@ impl Source {
         }
     }
 
+    /// As [`Source::integer`], as a `usize`: it has 64 bits where this runs.
+    pub fn count(&mut self, name: &str, default: usize, range: std::ops::RangeInclusive<u64>, help: &str) -> usize {
+        self.integer(name, default as u64, range, help) as usize
+    }
+
     /// Bytes of memory for a child.
     pub fn memory(&mut self, name: &str, help: &str) -> u64 {
         self.integer(name, crate::child::MAX_MEMORY, (256 << 20)..=(1 << 50), help)

@@ -64,7 +64,7 @@ fn read_mysql(s: &mut Source, timeout: Duration) -> MysqlSettings {
             "store.mysql_ca_file",
             "Certificates (PEM) of who signs the server's certificate, instead of those of this host.",
         ),
-        connections: s.integer("store.mysql_connections", 4, 1..=64, "Connections to the server at once.") as usize,
+        connections: s.count("store.mysql_connections", 4, 1..=64, "Connections to the server at once."),
         timeout,
     }
 }
@@ -74,7 +74,7 @@ fn read_http(s: &mut Source, timeout: Duration) -> HttpStoreSettings {
     HttpStoreSettings {
         endpoint: s.optional_url("store.http_endpoint", None, endpoint),
         token: s.bearer("store.http_token", "File with the bearer token for the endpoint."),
-        concurrency: s.integer("store.http_concurrency", 8, 1..=64, "Requests to the endpoint at once.") as usize,
+        concurrency: s.count("store.http_concurrency", 8, 1..=64, "Requests to the endpoint at once."),
         timeout,
     }
 }
