@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::disk::beside;
-use crate::failure::Failure;
+use crate::failure::{Failure, Result};
 use crate::hls::fuzzing as media;
 
 /// One reader.
@@ -51,6 +51,31 @@ pub const TARGETS: &[Target] = &[
 pub(crate) fn is_presentable(failure: &Failure) {
     assert!(!failure.message.chars().any(char::is_control), "{:?}", failure.message);
     assert!(failure.message.len() < 16 * 1024, "{} bytes", failure.message.len());
+}
+
+/// What was read, if it was; what is said otherwise is fit for people.
+pub(crate) fn presentable<T>(result: Result<T>) -> Option<T> {
+    if let Err(failure) = &result {
+        is_presentable(failure);
+    }
+    result.ok()
+}
+
+/// How bytes are cut when they are read for the second time.
+pub(crate) fn odd_pieces(bytes: &[u8]) -> usize {
+    1 + bytes.len() % 211
+}
+
+/// The same result, or a failure of the same kind.
+pub(crate) fn check_same<T: PartialEq + std::fmt::Debug>(whole: &Result<T>, cut: &Result<T>) {
+    match (whole, cut) {
+        (Ok(whole), Ok(cut)) => assert!(whole == cut, "{whole:?}\n{cut:?}"),
+        (Err(whole), Err(cut)) => {
+            is_presentable(whole);
+            assert_eq!(whole.kind, cut.kind, "{whole}\n{cut}");
+        }
+        _ => panic!("{whole:?}\n{cut:?}"),
+    }
 }
 
 /// A file for a reader of files; of each thread the same one again. It is gone when this is dropped, and

@@ -25,7 +25,7 @@ use super::transport::{Facts, Inspector, PACKET, crc32};
 use super::webvtt::{Clock, SegmentText, stitch};
 use super::{MediaKind, id3, journal, timestamps};
 use crate::failure::Result;
-use crate::fuzzing::{Spool, is_presentable};
+use crate::fuzzing::{Spool, check_same, is_presentable, odd_pieces, presentable};
 use crate::http::Encoding;
 use crate::metrics::Metrics;
 use crate::remux::{Input, InputFormat, timeline};
@@ -48,23 +48,6 @@ thread_local! {
 fn unit_of(byte_range: Option<ByteRange>, is_map: bool) -> Unit {
     let url = Url::parse("https://h.example/a.ts").expect("it is a URL");
     Unit { url, byte_range, cipher: None, is_map, sequence: 0 }
-}
-
-/// How the bytes are cut for the second time.
-fn odd_pieces(bytes: &[u8]) -> usize {
-    1 + bytes.len() % 211
-}
-
-/// The same result, or a failure of the same kind.
-fn check_same<T: PartialEq + std::fmt::Debug>(whole: &Result<T>, cut: &Result<T>) {
-    match (whole, cut) {
-        (Ok(whole), Ok(cut)) => assert!(whole == cut, "{whole:?}\n{cut:?}"),
-        (Err(whole), Err(cut)) => {
-            is_presentable(whole);
-            assert_eq!(whole.kind, cut.kind, "{whole}\n{cut}");
-        }
-        _ => panic!("{whole:?}\n{cut:?}"),
-    }
 }
 
 /// A unit from the wire into the file: gzip, pictures in front, the kind of media and what is in it.
@@ -190,9 +173,7 @@ pub fn fragmented_mp4(bytes: &[u8]) -> bool {
     let tracks = tracks(bytes);
     assert_eq!(same_tracks(bytes, bytes).is_ok(), tracks.is_some());
     let spool = Spool::with(bytes);
-    if let Err(failure) = walk(&spool.open(), |_, _| Ok(())) {
-        is_presentable(&failure);
-    }
+    presentable(walk(&spool.open(), |_, _| Ok(())));
     whole.is_ok() && tracks.is_some()
 }
 
