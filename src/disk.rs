@@ -140,8 +140,11 @@ pub fn json_files(directory: &Path) -> Result<Vec<String>> {
 /// `disk_full`, `disk_failed`.
 pub async fn write(path: &Path, content: impl Into<Vec<u8>>) -> Result<()> {
     let (path, content) = (path.to_owned(), content.into());
-    let failed = |path: &Path, error| Failure::disk(format_args!("writing {}", path.display()), error);
-    blocking(move || no_links::write(&path, content).map_err(|error| failed(&path, error))).await
+    blocking(move || {
+        let written = no_links::write(&path, content);
+        written.map_err(|error| Failure::disk(format_args!("writing {}", path.display()), error))
+    })
+    .await
 }
 
 /// Removes a file that may be missing.

@@ -32,7 +32,8 @@
 //! * [`admin`]: health, metrics and the operator page on their own port; [`serve`]: the HTTP server of hook and admin,
 //!   `admission`: what both ask of a caller's token
 //!
-//! [`fuzzing`] is for the fuzz targets alone.
+//! [`fuzzing`] is for the fuzz targets alone. Crates of their own are `hauld-cipher`, which is built for speed, and
+//! `hauld-confine`, the one place with `unsafe` code: what is set up in a child before it runs.
 #![forbid(unsafe_code)]
 
 pub mod admin;

@@ -12,8 +12,8 @@ use std::process::Command;
 use rustix::process::{Resource, Rlimit, Signal, getpid, getppid, set_parent_process_death_signal, setrlimit};
 
 /// Has the kernel kill the child when the thread that starts it ends, even by SIGKILL of the process,
-/// bounds the memory that is its own (in bytes; what it only reserves or shares is not), closes all descriptors but the standard ones, and keeps it
-/// from leaving a core file, which may hold what it was told.
+/// bounds the memory that is its own (in bytes; what it only reserves or shares is not), closes all
+/// descriptors but the standard ones, and keeps it from leaving a core file, which may hold what it was told.
 pub fn confine(command: &mut Command, max_memory: u64) {
     let parent = getpid();
     let at_most = |bytes| Rlimit { current: Some(bytes), maximum: Some(bytes) };
