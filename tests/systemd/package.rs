@@ -281,7 +281,10 @@ async fn upgraded(world: &World) {
     assert_eq!(host.shell("cat /etc/hauld/hauld.toml"), configuration);
     assert_eq!(host.shell("stat -c '%U:%G %a' /etc/hauld/hauld.toml"), "root:hauld 640");
     assert!(host.shell("cat /etc/hauld/hauld.toml.dpkg-dist").contains("# a later sample"));
-    assert!(world.is_active("hauld@1") && host.property("hauld@1", "MainPID") != process);
+    // dpkg does not wait for those who run again.
+    wait::until_blocking("hauld@1 to run the new version", LIMIT, || {
+        (host.property("hauld@1", "MainPID") != process && world.is_active("hauld@1")).then_some(())
+    });
     assert!(!world.is_active("hauld"), "what did not run is not started");
     world.deliver(4).await;
 }
