@@ -21,7 +21,7 @@ use crate::failure::{Failure, FailureKind};
 /// Label of a counter of failures.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabel {
-    /// [`FailureKind::name`].
+    /// [`FailureKind::name`], or of an oddity.
     pub kind: &'static str,
 }
 
@@ -137,6 +137,10 @@ metrics! {
     segment_failures: Family<KindLabel, Counter> = "segment_failures", Family::default();
     /// Requests for segments that were made again after a failure.
     segment_retries: Counter = "segment_retries", Counter::default();
+    /// Segments that were asked for a second time while the first request was still under way, as they were late.
+    segment_hedges: Counter = "segment_hedges", Counter::default();
+    /// Segments that were taken, or left out, although something is wrong with them, by kind: leading_bytes (in front of the stream, left out), packets_missing (`hls.allow_gaps`), segment_missing (declared absent, `hls.allow_gaps`).
+    odd_segments: Family<KindLabel, Counter> = "odd_segments", Family::default();
     /// Times that a media host said it has too much to do (429, 503) and got half as many requests at once.
     host_slowdowns: Counter = "host_slowdowns", Counter::default();
     /// Times that a media host was taken for down, and from then on asked one request at a time.
@@ -216,6 +220,9 @@ metrics! {
 /// Every word that labels `hauld_jobs_total`.
 const OUTCOMES: [&str; 6] = ["done", "retry", "untold", "dead", "returned", "abandoned"];
 
+/// Every word that labels `hauld_odd_segments_total`.
+const ODDITIES: [&str; 3] = ["leading_bytes", "packets_missing", "segment_missing"];
+
 impl Metrics {
     /// A new set, every label value there from the start, so that a rate can be computed over the
     /// first failure.
@@ -227,6 +234,9 @@ impl Metrics {
         for kind in FailureKind::ALL {
             metrics.job_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
             metrics.segment_failures.get_or_create_owned(&KindLabel { kind: kind.name() });
+        }
+        for kind in ODDITIES {
+            metrics.odd_segments.get_or_create_owned(&KindLabel { kind });
         }
         for state in ["waiting", "running", "delayed", "untold", "dead"] {
             metrics.queue_elements.get_or_create_owned(&StateLabel { state });
@@ -249,6 +259,11 @@ impl Metrics {
     /// Counts a failed request for a segment.
     pub fn segment_failed(&self, failure: &Failure) {
         self.segment_failures.get_or_create(&KindLabel { kind: failure.kind.name() }).inc();
+    }
+
+    /// Counts segments that are taken, or left out, with one of [`ODDITIES`].
+    pub fn odd_segments(&self, kind: &'static str, count: u64) {
+        self.odd_segments.get_or_create(&KindLabel { kind }).inc_by(count);
     }
 
     /// Sets what nobody counts: it is only known when somebody asks.

@@ -24,6 +24,8 @@ struct State {
     current_file: String,
     uploaded: u64,
     to_upload: u64,
+    /// What somebody should know of the lecture that is on its way.
+    remarks: Vec<String>,
     /// What is shown never sinks: not when bytes have to be fetched again, and not when a file turns out
     /// to have more segments than it seemed.
     highest: f64,
@@ -83,6 +85,16 @@ impl Progress {
     /// The next lecture begins.
     pub fn start_lecture(&self) {
         self.state().lecture += 1;
+    }
+
+    /// Somebody should know this of the lecture that is on its way, though it is no failure.
+    pub fn remark(&self, remark: String) {
+        self.state().remarks.push(remark);
+    }
+
+    /// What has been remarked since the last call.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut self.state().remarks)
     }
 
     /// All is downloaded, and goes to its destination.

@@ -66,12 +66,23 @@ pub fn read(s: &mut Source) -> HlsSettings {
             false,
             "Whether a lecture may lack segments that its playlist declares absent, and packets lost before they were served; both are reported.",
         ),
+        allow_leading_bytes: s.reloadable().boolean(
+            "hls.allow_leading_bytes",
+            false,
+            "Whether bytes in front of a transport stream are left out, at most 64 KiB of a segment, when they are no picture; pictures are left out in any case. Both are counted and reported.",
+        ),
         playlist_limits: read_playlist_limits(s),
         max_segment_bytes: s.reloadable().integer(
             "hls.max_segment_bytes",
             2 << 30,
             1024..=(1 << 50),
             "Largest segment, on the wire and with gzip undone.",
+        ),
+        bandwidth_tolerance: s.reloadable().integer(
+            "hls.bandwidth_tolerance",
+            16,
+            0..=1_000_000,
+            "A segment may have so many times the bytes that the playlist's BANDWIDTH allows for its duration, but 64 MiB in any case; 0 means that only `hls.max_segment_bytes` counts.",
         ),
         max_job_bytes: s.reloadable().integer(
             "hls.max_job_bytes",

@@ -214,8 +214,12 @@ pub struct HlsSettings {
     pub max_job_bytes_per_second: u64,
     /// Whether a lecture may lack what its playlist declares absent.
     pub allow_gaps: bool,
+    /// Whether bytes in front of a transport stream may be left out when they are no picture.
+    pub allow_leading_bytes: bool,
     pub playlist_limits: Limits,
     pub max_segment_bytes: u64,
+    /// How many times more a segment may have than BANDWIDTH allows; 0 means that this does not count.
+    pub bandwidth_tolerance: u64,
     /// Of all that is received for one attempt at a job.
     pub max_job_bytes: u64,
 }

@@ -79,12 +79,20 @@ impl Allowance {
         Allowance { job, retries: Retries::new("lecture", retries) }
     }
 
+    /// Takes one request that is made again.
+    ///
+    /// # Errors
+    /// A sentence that says that there is none left.
+    pub fn ask_again(&self) -> Result<(), String> {
+        self.retries.take().and_then(|()| self.job.retries.take())
+    }
+
     /// Whether a request that failed may be made again.
     ///
     /// # Errors
     /// The same failure, which now says that the budget is used up.
     pub fn retry(&self, failure: Failure) -> Result<Failure, Failure> {
-        match self.retries.take().and_then(|()| self.job.retries.take()) {
+        match self.ask_again() {
             Ok(()) => Ok(failure),
             Err(used_up) => Err(Failure { message: format!("{} ({used_up})", failure.message), ..failure }),
         }

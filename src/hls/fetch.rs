@@ -1,21 +1,25 @@
 //! One unit from its URL into its slot: request, checks, decryption, another try, another address.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderValue, RANGE};
-use tokio::sync::{OwnedSemaphorePermit, SetOnce};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SetOnce};
 
 use super::allowance::Allowance;
 use super::body::{Body, Files};
 use super::buffer::Budget;
+use super::ceiling::Ceiling;
 use super::decrypt::Decryptor;
 use super::hosts::{self, Host, Hosts, Place};
 use super::intake::Intake;
 use super::itinerary::{Edition, Itinerary};
 use super::key::KeyRing;
+use super::oddities::Oddities;
+use super::pace::Pace;
 use super::plan::Unit;
 use super::playlist::ByteRange;
 use super::slot::{Slot, Turn};
@@ -43,9 +47,15 @@ pub struct Fetcher {
     pub allowance: Arc<Allowance>,
     /// Attempts at one unit at one address.
     pub attempts: u32,
-    pub max_segment_bytes: u64,
+    pub ceiling: Ceiling,
     /// What is missing after a second try may be missing.
     pub allow_gaps: bool,
+    /// Whether bytes in front of a transport stream may be left out when they are no picture.
+    pub allow_leading_bytes: bool,
+    /// Requests of the stream and of the process.
+    pub requests: [Arc<Semaphore>; 2],
+    pub pace: Pace,
+    pub oddities: Oddities,
     pub keys: KeyRing,
     pub files: Files,
     /// What the units of the track are, told by the head of the file.
@@ -54,6 +64,23 @@ pub struct Fetcher {
     pub text: Option<AtomicU64>,
     pub metrics: Arc<Metrics>,
     pub progress: Arc<Progress>,
+}
+
+/// One request for a unit, and where what comes goes.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    unit: &'a Unit,
+    headers: &'a RequestHeaders,
+    host: &'a Arc<Host>,
+    slot: &'a Slot,
+    /// Whether its bytes are told to the progress as they come.
+    is_shown: bool,
+}
+
+/// Which of two requests for a unit brought it.
+enum Whole {
+    First(Facts),
+    Second(Facts),
 }
 
 /// What a unit holds from its first request to its end: it may be asked for.
@@ -127,10 +154,13 @@ impl Fetcher {
         let mut attempt = 1;
         loop {
             permits.admit(turn, attempt).await;
-            let mut received = 0;
-            let fetched = self.fetch(&permits.host, &edition.headers, unit, slot, turn, &mut received).await;
+            let request = Request { unit, headers: &edition.headers, host: &permits.host, slot, is_shown: true };
+            let (fetched, received) = self.attempt(request, turn).await;
             let failure = match fetched.and_then(|facts| self.without_holes(unit, facts, attempt)) {
-                Ok(facts) => return Ok(facts),
+                Ok(facts) => {
+                    self.oddities.count(&facts, &self.metrics);
+                    return Ok(facts);
+                }
                 Err(failure) => failure,
             };
             self.metrics.segment_failed(&failure);
@@ -155,15 +185,68 @@ impl Fetcher {
         }
     }
 
-    async fn fetch(
-        &self,
-        host: &Host,
-        headers: &RequestHeaders,
-        unit: &Unit,
-        slot: &Slot,
-        turn: &mut Turn,
-        received: &mut u64,
-    ) -> Result<Facts> {
+    /// Fetches a unit. When it is late it is asked for a second time, and what is whole first is taken:
+    /// bytes of both are never mixed. Also says how many bytes the progress has been told.
+    async fn attempt(&self, request: Request<'_>, turn: &mut Turn) -> (Result<Facts>, u64) {
+        let (mut received, mut received_again) = (0, 0);
+        let spare = Slot::default();
+        let mut no_turn = turn.never();
+        let whole = {
+            let mut first = pin!(self.fetch(request, turn, &mut received));
+            let alone = tokio::select! {
+                biased;
+                done = &mut first => Ok(done),
+                permits = self.late(request) => Err(permits),
+            };
+            match alone {
+                Ok(done) => done.map(Whole::First),
+                Err(_permits) => {
+                    let Request { unit, .. } = request;
+                    self.metrics.segment_hedges.inc();
+                    tracing::debug!("{}: {}: late; asked for a second time", name(unit), shown(&unit.url));
+                    let again = Request { slot: &spare, is_shown: false, ..request };
+                    whole_first(first, self.fetch(again, &mut no_turn, &mut received_again)).await
+                }
+            }
+        };
+        match whole {
+            Ok(Whole::First(facts)) => (Ok(facts), received),
+            Ok(Whole::Second(facts)) => {
+                self.progress.take_back_bytes(received);
+                self.progress.add_bytes(received_again);
+                request.slot.start_over();
+                for block in spare.into_blocks() {
+                    request.slot.hand_over(block, turn).await;
+                }
+                (Ok(facts), received_again)
+            }
+            Err(failure) => (Err(failure), received),
+        }
+    }
+
+    /// Waits until the unit is late and may be asked for a second time: never, where that would be one
+    /// request more for a host that has trouble, or beyond what its lecture may ask again.
+    async fn late(&self, request: Request<'_>) -> ([OwnedSemaphorePermit; 2], Place) {
+        let begun = Instant::now();
+        loop {
+            request.slot.late().await;
+            // What the file has waited for before is not the fault of this request.
+            if self.pace.patience().is_some_and(|patience| begun.elapsed() >= patience) {
+                break;
+            }
+        }
+        // Subtitles are counted as they come.
+        if self.text.is_none() && request.host.is_calm() && self.allowance.ask_again().is_ok() {
+            let [stream, process] = self.requests.clone();
+            if let (Ok(stream), Ok(process)) = (stream.acquire_owned().await, process.acquire_owned().await) {
+                return ([stream, process], request.host.admit().await);
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn fetch(&self, request: Request<'_>, turn: &mut Turn, received: &mut u64) -> Result<Facts> {
+        let Request { unit, headers, host, slot, is_shown } = request;
         let decryptor = match &unit.cipher {
             Some(cipher) => {
                 let key = self.keys.get(&self.client, &self.hosts, headers, &cipher.key_url).await?;
@@ -181,13 +264,16 @@ impl Fetcher {
         let intake = Intake::new(unit, encoding, decryptor, &self.kind, &self.budget, slot, turn);
         let mut intake = intake.at(|| shown(&unit.url))?;
         intake.text = self.text.as_ref();
-        intake.max_bytes = self.max_segment_bytes;
+        intake.ceiling = Some(self.ceiling.of(unit));
+        intake.allow_leading_bytes = self.allow_leading_bytes;
         while let Some(chunk) = response.chunk().await? {
             if *received == 0 {
                 sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;
             }
             *received += chunk.len() as u64;
-            self.progress.add_bytes(chunk.len() as u64);
+            if is_shown {
+                self.progress.add_bytes(chunk.len() as u64);
+            }
             self.metrics.received_bytes.inc_by(chunk.len() as u64);
             self.allowance.pass(chunk.len()).await?;
             let part = body.take(&chunk).at(|| shown(&unit.url))?;
@@ -199,7 +285,9 @@ impl Fetcher {
         body.check_end(unit)?;
         let facts = intake.finish().await.at(|| shown(&unit.url))?;
         response.leave().await;
-        self.metrics.segment_seconds.observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.metrics.segment_seconds.observe(took.as_secs_f64());
+        self.pace.observe(took);
         Ok(facts)
     }
 
@@ -229,6 +317,28 @@ impl Fetcher {
             (StatusCode::OK, _) | (StatusCode::PARTIAL_CONTENT, Some(_)) => Ok(response),
             _ => Err(response.refusal(headers)),
         }
+    }
+}
+
+/// What is whole first. While the other one may still become whole, a failure is of no interest.
+async fn whole_first(
+    mut first: Pin<&mut impl Future<Output = Result<Facts>>>,
+    second: impl Future<Output = Result<Facts>>,
+) -> Result<Whole> {
+    let mut second = pin!(second);
+    tokio::select! {
+        biased;
+        done = &mut first => match done {
+            Ok(facts) => Ok(Whole::First(facts)),
+            Err(failure) => second.await.map(Whole::Second).map_err(|_| failure),
+        },
+        done = &mut second => match done {
+            Ok(facts) => Ok(Whole::Second(facts)),
+            Err(failure) => {
+                tracing::debug!(kind = failure.kind.name(), "the second request: {failure}; the first goes on");
+                first.await.map(Whole::First)
+            }
+        },
     }
 }
 

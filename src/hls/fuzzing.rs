@@ -47,7 +47,7 @@ thread_local! {
 
 fn unit_of(byte_range: Option<ByteRange>, is_map: bool) -> Unit {
     let url = Url::parse("https://h.example/a.ts").expect("it is a URL");
-    Unit { url, byte_range, cipher: None, is_map, sequence: 0 }
+    Unit { url, byte_range, cipher: None, is_map, sequence: 0, duration_seconds: 6.0 }
 }
 
 /// A unit from the wire into the file: gzip, pictures in front, the kind of media and what is in it.

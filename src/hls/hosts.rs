@@ -150,6 +150,11 @@ impl Host {
         Place { host: self.clone(), _permit: permit }
     }
 
+    /// Whether the host answers, wants no pause and has not said that it has too much to do.
+    pub fn is_calm(&self) -> bool {
+        !self.is_troubled.load(Ordering::Relaxed) && self.state().pause().is_none()
+    }
+
     /// Makes a request once the host may be asked: when it no longer wants to be left alone, and while it is
     /// taken for down when the request that has gone ahead is back. The head of an answer is an answer.
     ///

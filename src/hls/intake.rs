@@ -8,10 +8,11 @@ use tokio::sync::SetOnce;
 
 use super::assemble::Assembler;
 use super::buffer::{BLOCK_BYTES, Block, Budget};
+use super::ceiling::UnitCeiling;
 use super::decrypt::Decryptor;
 use super::inspection::Inspection;
 use super::plan::Unit;
-use super::prefix::{PREFIX_WINDOW, image_prefix};
+use super::prefix::{Leading, PREFIX_WINDOW};
 use super::slot::{Slot, Turn};
 use super::sniff::{MediaKind, SNIFF_BYTES};
 use super::subtitles::{MAX_BYTES, TRAILER_BYTES};
@@ -43,8 +44,12 @@ pub struct Intake<'a> {
     inspection: Option<Inspection>,
     /// Of subtitles: how many bytes may still come. The end of the unit is marked behind it.
     pub text: Option<&'a AtomicU64>,
-    /// The most that a unit may have, with gzip undone.
-    pub max_bytes: u64,
+    /// The most that the unit may have, with gzip undone; `None` means no limit.
+    pub ceiling: Option<UnitCeiling>,
+    /// Whether bytes in front of a transport stream may be left out when they are no picture.
+    pub allow_leading_bytes: bool,
+    /// How many have been left out.
+    leading_bytes: u64,
     /// Bytes of the unit so far, in the clear.
     clear: u64,
 }
@@ -80,7 +85,9 @@ impl<'a> Intake<'a> {
             assembled: 0,
             inspection: None,
             text: None,
-            max_bytes: u64::MAX,
+            ceiling: None,
+            allow_leading_bytes: false,
+            leading_bytes: 0,
             clear: 0,
         })
     }
@@ -134,9 +141,8 @@ impl<'a> Intake<'a> {
 
     async fn fill(&mut self, mut rest: &[u8]) -> Result<()> {
         self.assembled += rest.len() as u64;
-        if self.assembled > self.max_bytes {
-            let message = format!("more than {} bytes (hls.max_segment_bytes)", self.max_bytes);
-            return Err(Failure::new(FailureKind::BodyTooLarge, message));
+        if let Some(ceiling) = self.ceiling.filter(|ceiling| self.assembled > ceiling.bytes) {
+            return Err(ceiling.exceeded());
         }
         while !rest.is_empty() {
             let mut block = self.block().await?;
@@ -178,9 +184,13 @@ impl<'a> Intake<'a> {
         let inspection = match &mut self.inspection {
             Some(inspection) => inspection,
             None => {
-                if let Some(length) = image_prefix(block, is_last) {
-                    tracing::debug!(bytes = length, "{}: the picture in front is left out", shown(&self.unit.url));
-                    block.cut_front(length);
+                if let Some(leading) = Leading::of(block, is_last) {
+                    if !leading.is_picture && !self.allow_leading_bytes {
+                        return Err(leading.refused());
+                    }
+                    tracing::debug!("{}: {leading}: left out", shown(&self.unit.url));
+                    block.cut_front(leading.bytes);
+                    self.leading_bytes = leading.bytes as u64;
                 }
                 let kind = MediaKind::of(&block[..block.len().min(SNIFF_BYTES)])?;
                 let expected = self.expected(kind).await;
@@ -242,6 +252,7 @@ impl<'a> Intake<'a> {
         self.look(&mut block, true).await?;
         self.count(block.len() as u64)?;
         let facts = self.inspection.take().map(Inspection::finish).transpose()?.unwrap_or_default();
+        let facts = Facts { leading_bytes: self.leading_bytes, ..facts };
         if self.text.is_some() {
             if block.room() < TRAILER_BYTES {
                 self.slot.hand_over(block, self.turn).await;

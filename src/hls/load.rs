@@ -39,7 +39,15 @@ pub struct Source {
     /// What it may import from the multivariant playlist.
     pub variables: Variables,
     /// As the multivariant playlist says; `None` where it does not.
-    pub bits_per_second: Option<u64>,
+    pub bits: BitRate,
+}
+
+/// In bits per second (RFC 8216 §4.3.4.2).
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BitRate {
+    pub average: Option<u64>,
+    /// Of the variant with all that belongs to it: no track of it has more.
+    pub peak: Option<u64>,
 }
 
 /// Values that a multivariant playlist hands down to its media playlists (EXT-X-DEFINE).
@@ -55,8 +63,8 @@ impl Loader {
             Playlist::Media(playlist) => {
                 let copies = vec![request.url.clone()];
                 let rendition = String::new();
-                let main =
-                    Source { playlist, rendition, copies, copy: 0, variables: Vec::new(), bits_per_second: None };
+                let (variables, bits) = (Vec::new(), BitRate::default());
+                let main = Source { playlist, rendition, copies, copy: 0, variables, bits };
                 return Ok(Stream { main, audio: None, subtitles: Vec::new() });
             }
             Playlist::Multivariant(master) => master,
@@ -72,9 +80,10 @@ impl Loader {
         let copies = std::iter::once(variant).chain(redundant.iter().copied()).map(|copy| copy.uri.clone()).collect();
         let Variant { bandwidth_bits_per_second, width, height, codecs, .. } = variant;
         let rendition = format!("{bandwidth_bits_per_second} {width:?} {height:?} {codecs:?}");
-        let bits = variant.average_bandwidth_bits_per_second.unwrap_or(variant.bandwidth_bits_per_second);
+        let peak = Some(variant.bandwidth_bits_per_second);
+        let average = variant.average_bandwidth_bits_per_second.or(peak);
         let main = self.load_any(request, copies, rendition, &master).await?;
-        let main = Source { bits_per_second: Some(bits), ..main };
+        let main = Source { bits: BitRate { average, peak }, ..main };
         let audio = match select::audio(&master, variant) {
             Some(audio @ Rendition { uri: Some(url), name, language, .. }) if *url != variant.uri => {
                 let redundant = select::redundant_audio(&master, variant, audio);
@@ -82,7 +91,8 @@ impl Loader {
                 let copies = copies.cloned().collect();
                 // The variant's group: the same language may be there in several bit rates.
                 let rendition = format!("{:?} {name:?} {language:?}", variant.audio);
-                Some(self.load_any(request, copies, rendition, &master).await.at(|| "the audio rendition")?)
+                let audio = self.load_any(request, copies, rendition, &master).await.at(|| "the audio rendition")?;
+                Some(Source { bits: BitRate { average: None, peak }, ..audio })
             }
             _ => None,
         };
@@ -120,7 +130,7 @@ impl Loader {
             match self.load_media(request, url, &master.variables).await {
                 Ok(playlist) => {
                     let variables = master.variables.clone();
-                    return Ok(Source { playlist, rendition, copies, copy, variables, bits_per_second: None });
+                    return Ok(Source { playlist, rendition, copies, copy, variables, bits: BitRate::default() });
                 }
                 Err(failure) if failure.kind.is_of_the_origin() && copy + 1 < copies.len() => {
                     tracing::warn!(kind = failure.kind.name(), "{failure}; trying a copy of it");

@@ -2,8 +2,8 @@
 //!
 //! `load` (URL to playlists), `playlist` (text to types) → `select` (which variant) → `plan` (what to
 //! fetch and how to decrypt it), `itinerary` (where to get the rest of it) → `track` (fetch side by
-//! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts` and `allowance` (how
-//! many), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
+//! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts`, `pace` and `allowance` (how
+//! many), `ceiling` (how large), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
 //! what it should be?) with `sniff`, `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
 //! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go
 //! the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`,
@@ -13,6 +13,7 @@ mod allowance;
 mod assemble;
 mod body;
 mod buffer;
+mod ceiling;
 mod decrypt;
 mod fetch;
 pub mod fmp4;
@@ -26,6 +27,8 @@ mod itinerary;
 mod journal;
 mod key;
 mod load;
+mod oddities;
+mod pace;
 mod plan;
 pub mod playlist;
 mod prefix;
@@ -59,12 +62,15 @@ use crate::progress::Progress;
 use allowance::Allowance;
 pub use allowance::JobAllowance;
 use buffer::Budget;
+use ceiling::Ceiling;
 #[doc(hidden)]
 pub use decrypt::Decryptor; // for benches/decrypt.rs
 use fetch::Fetcher;
 use hosts::Hosts;
 use itinerary::{Itinerary, Role};
 use load::{Loader, Source};
+use oddities::Oddities;
+use pace::Pace;
 use plan::Place;
 pub use plan::{Gaps, Plan};
 use playlist::Playlist;
@@ -275,7 +281,7 @@ impl Engine {
     ) -> Result<Track> {
         let rendition = source.rendition.clone();
         let is_text = matches!(role, Role::Subtitles(_));
-        let bits_per_second = source.bits_per_second;
+        let bits = source.bits;
         let itinerary = Itinerary::new(loader.clone(), request.clone(), role, source)?;
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
@@ -285,6 +291,7 @@ impl Engine {
             () => None,
         };
         let kind = SetOnce::new_with(kind);
+        let requests = [requests.clone(), self.requests.semaphore()];
         let fetcher = Arc::new(Fetcher {
             client: loader.client.clone(),
             hosts: loader.hosts.clone(),
@@ -293,7 +300,15 @@ impl Engine {
             allowance,
             attempts: loader.settings.segment_attempts,
             allow_gaps: loader.settings.allow_gaps,
-            max_segment_bytes: loader.settings.max_segment_bytes,
+            allow_leading_bytes: loader.settings.allow_leading_bytes,
+            ceiling: Ceiling {
+                max_bytes: loader.settings.max_segment_bytes,
+                tolerance: loader.settings.bandwidth_tolerance,
+                peak_bits_per_second: bits.peak,
+            },
+            requests: requests.clone(),
+            pace: Pace::default(),
+            oddities: Oddities::default(),
             keys: Default::default(),
             files: Default::default(),
             kind,
@@ -302,12 +317,12 @@ impl Engine {
             progress: progress.clone(),
         });
         let bounds = Bounds {
-            requests: [requests.clone(), self.requests.semaphore()],
+            requests,
             // Twice the requests in flight: one slow segment at the head does not idle the others at once.
             window: loader.settings.concurrency * 2,
         };
         let fingerprint = edition.plan.fingerprint(&rendition);
-        if let Some(bytes) = edition.plan.expected_bytes(bits_per_second) {
+        if let Some(bytes) = edition.plan.expected_bytes(bits.average) {
             // An .mp4 is made beside what it is made of. A stranger's claim counts no further than it may go.
             let copies = if one_format && !is_fragmented_mp4 { 2 } else { 1 };
             let bytes = bytes.min(loader.settings.max_job_bytes).saturating_mul(copies);
@@ -318,11 +333,9 @@ impl Engine {
             track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
-        let Gaps { segments, seconds } = plan.gaps();
-        if segments > 0 {
-            let url = crate::http::shown(&request.url);
-            let segments = if segments == 1 { "1 segment".into() } else { format!("{segments} segments") };
-            tracing::warn!("{url}: the playlist declares {segments} ({seconds:.1} s) absent: the lecture lacks them");
+        for remark in fetcher.oddities.remarks(plan.gaps(), &self.metrics) {
+            tracing::warn!("{}: {remark}", crate::http::shown(&request.url));
+            progress.remark(remark);
         }
         let places = if is_text { plan.places() } else { Vec::new() };
         Ok(Track {

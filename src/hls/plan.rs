@@ -48,7 +48,7 @@ enum Step {
 }
 
 /// One thing to fetch and append to the output.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Unit {
     /// Where it is.
     pub url: Url,
@@ -60,6 +60,8 @@ pub struct Unit {
     pub is_map: bool,
     /// Media sequence number, for messages.
     pub sequence: u64,
+    /// As its playlist says; 0 for an initialization section.
+    pub duration_seconds: f64,
 }
 
 /// AES-128-CBC parameters of one unit.
@@ -226,13 +228,14 @@ impl Plan {
                 let cipher = self.cipher(map.key_set, map.sequence)?;
                 let byte_range = map.byte_range.map(|range| if cipher.is_some() { whole_blocks(range) } else { range });
                 let url = self.playlist.resolve(&map.uri)?;
-                Ok(Unit { url, byte_range, cipher, is_map: true, sequence: map.sequence })
+                Ok(Unit { url, byte_range, cipher, is_map: true, sequence: map.sequence, duration_seconds: 0.0 })
             }
             Step::Segment { segment } => {
                 let segment = self.playlist.segments.at(segment as usize);
                 let cipher = self.cipher(segment.key_set, segment.sequence)?;
                 let url = self.playlist.resolve(segment.uri)?;
-                Ok(Unit { url, byte_range: segment.byte_range, cipher, is_map: false, sequence: segment.sequence })
+                let Segment { byte_range, sequence, duration_seconds, .. } = segment;
+                Ok(Unit { url, byte_range, cipher, is_map: false, sequence, duration_seconds })
             }
         }
     }

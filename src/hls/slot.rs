@@ -25,6 +25,8 @@ pub struct Slot {
     emptied: Notify,
     /// Wakes whoever waits for the end.
     told: Notify,
+    /// Tells the fetcher that the writer has waited for too long.
+    overdue: Notify,
 }
 
 #[derive(Default)]
@@ -72,6 +74,22 @@ impl Slot {
     pub fn wait_for_memory(&self) {
         self.state().short_of_memory = true;
         self.filled.notify_one();
+    }
+
+    /// The writer has waited for too long.
+    pub fn is_overdue(&self) {
+        self.overdue.notify_one();
+    }
+
+    /// Waits until the writer has waited for too long.
+    pub async fn late(&self) {
+        self.overdue.notified().await;
+    }
+
+    /// What has been handed over.
+    pub fn into_blocks(self) -> impl Iterator<Item = Block> {
+        let state = self.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        state.blocks.into_iter()
     }
 
     /// Throws away what has been handed over: the unit is fetched from its beginning again.
@@ -154,6 +172,11 @@ impl Turn {
     /// Whether the unit is the head of the file.
     pub fn has_come(&self) -> bool {
         self.head() >= self.index
+    }
+
+    /// Of a unit that is never the head of the file: nobody writes it.
+    pub fn never(&self) -> Turn {
+        Turn { head: self.head.clone(), index: usize::MAX }
     }
 
     /// Waits until the unit is the head of the file. Never, when the writer is gone.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use url::Url;
 
-use super::load::{Loader, Source, Variables};
+use super::load::{BitRate, Loader, Source, Variables};
 use super::plan::Place;
 use super::playlist::{MultivariantPlaylist, Rendition, Variant};
 use super::sniff::MediaKind;
@@ -80,7 +80,7 @@ impl Listed {
     pub async fn load(self, loader: &Loader, request: &StreamRequest) -> Result<Source> {
         let Listed { url, variables, rendition, .. } = self;
         let playlist = loader.load_media(request, &url, &variables).await?;
-        Ok(Source { playlist, rendition, copies: vec![url], copy: 0, variables, bits_per_second: None })
+        Ok(Source { playlist, rendition, copies: vec![url], copy: 0, variables, bits: BitRate::default() })
     }
 }
 

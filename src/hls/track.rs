@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::fetch::{self, Fetcher, Permits};
 use super::fmp4;
 use super::sink::{self, PartLock, Sink};
-use super::slot::{Slot, Turn};
+use super::slot::{Arrival, Slot, Turn};
 use super::sniff::MediaKind;
 use super::transport::Facts;
 use crate::failure::{Context, Failure, FailureKind, Result};
@@ -198,7 +198,7 @@ async fn append(
     mut format: Option<&mut Facts>,
 ) -> Result<Option<UnderWay>> {
     loop {
-        let arrival = slot.arrival().await;
+        let arrival = arrival(fetcher, slot).await;
         if arrival.started_over {
             sink.start_over();
         }
@@ -241,6 +241,17 @@ async fn append(
             return Ok(next);
         }
     }
+}
+
+/// Waits for something to write; while that takes too long, the fetcher is told so.
+async fn arrival(fetcher: &Fetcher, slot: &Slot) -> Arrival {
+    while let Some(patience) = fetcher.pace.patience() {
+        match tokio::time::timeout(patience, slot.arrival()).await {
+            Ok(arrival) => return arrival,
+            Err(_) => slot.is_overdue(),
+        }
+    }
+    slot.arrival().await
 }
 
 /// Whether a unit is coded as the first one is, if that has to be so.

@@ -52,6 +52,8 @@ pub enum Step {
     Resolved { course: Text, lectures: u64, seconds: f64 },
     /// A lecture is there with all that belongs to it; of a long course only some have a line.
     Lecture { number: u64, lectures: u64, title: Text, seconds: f64 },
+    /// Something of a lecture is not as it should be, and that is allowed.
+    Remark { title: Text, remark: Text },
     /// The course is on disk.
     Downloaded { folder: Text, bytes: u64, seconds: f64 },
     /// The course was on disk: another job or an earlier attempt had downloaded it.
@@ -169,6 +171,7 @@ impl fmt::Display for Step {
             Step::Lecture { number, lectures, title, seconds } => {
                 write!(f, "lecture {number} of {lectures}, {:?}, in {seconds:.1} s", title.as_str())
             }
+            Step::Remark { title, remark } => write!(f, "lecture {:?}: {}", title.as_str(), remark.as_str()),
             Step::Downloaded { bytes, seconds, .. } => {
                 write!(f, "downloaded in {seconds:.1} s: {:.1} MB", *bytes as f64 / 1e6)
             }
@@ -229,6 +232,7 @@ mod tests {
             Step::Taken { waited_seconds: None },
             Step::Taken { waited_seconds: Some(1.25) },
             Step::Lecture { number: 2, lectures: 40, title: "B \"c\"".into(), seconds: 0.001 },
+            Step::Remark { title: "B".into(), remark: "3 segments lack packets".into() },
             Step::Downloaded { folder: "F".into(), bytes: u64::MAX, seconds: 3.0 },
             Step::retry(&failure, Duration::from_millis(1234)),
             Step::untold(&failure, Duration::from_secs(60)),

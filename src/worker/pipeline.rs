@@ -313,6 +313,9 @@ impl Pipeline {
         self.queue.tell(job, Step::Resolved { course: title, lectures: lectures as u64, seconds: took });
         let finished = |lecture: FinishedLecture<'_>| {
             let FinishedLecture { number, lectures, title, took } = lecture;
+            for remark in progress.take_remarks() {
+                self.queue.tell(job, Step::Remark { title: title.into(), remark: remark.as_str().into() });
+            }
             if story::has_line(number, lectures) {
                 let (title, seconds) = (title.into(), seconds(took));
                 self.queue.tell(job, Step::Lecture { number, lectures, title, seconds });

@@ -1,6 +1,7 @@
 //! One broken segment, or one broken key: the right file or a clear failure, never anything else.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -155,6 +156,37 @@ fn line_23_a_part_that_nobody_asked_for() {
 #[test]
 fn line_25_a_body_that_stops() {
     with_faults_of(25);
+}
+
+/// The first request for a segment in the middle stops, and would be waited for without end.
+#[test]
+fn line_25_a_late_segment_is_asked_for_a_second_time() {
+    let patient = ["--set", "http.idle_timeout_seconds=600", "--set", "http.min_rate_seconds=3600"];
+    for (name, stall, encrypted) in [
+        ("before its first byte", Fault::Delay(Duration::from_secs(3600)), false),
+        ("in the middle", Fault::StallAfter(40_000), false),
+        ("in the middle of what is written already", Fault::StallAfter(900_000), true),
+    ] {
+        let (origin, space) = (Origin::start(), Workspace::new());
+        let publish = Publish::of(&media::synthetic(20, 1_000_000));
+        let publish = if encrypted { publish.encrypted() } else { publish };
+        let published = publish.at(&origin, "/x");
+        let late = &published.segment_paths[12];
+        origin.fault(late, stall.times(1));
+        let ended = run(&mut space.fetch(&published.url, "out.ts", &patient));
+        ended.made(name, &space.path("out.ts"));
+        assert!(space.read("out.ts") == published.truth, "{name}");
+        assert_eq!(origin.count(late), 2, "{name}");
+        assert_eq!(origin.count(&published.segment_paths[11]), 1, "{name}: the others came in time");
+    }
+    // Where nothing may be asked for again, nothing is.
+    let (origin, space) = (Origin::start(), Workspace::new());
+    let published = Publish::of(&media::synthetic(20, 100_000)).at(&origin, "/x");
+    let late = &published.segment_paths[12];
+    origin.fault(late, Fault::Delay(Duration::from_secs(3600)));
+    let never = ["--set", "hls.max_job_retries=0", "--set", "http.idle_timeout_seconds=8"];
+    run(&mut space.fetch(&published.url, "out.ts", &never)).failed("none left", "timed_out", &["are used up"]);
+    assert_eq!(origin.count(late), 1);
 }
 
 #[test]

@@ -307,6 +307,34 @@ fn line_26_a_segment_without_end_is_left_at_the_limit() {
     space.has_only_partial_files("endless");
 }
 
+/// Without a setting of the operator, what the playlist promises is the measure.
+#[test]
+fn line_26_a_segment_without_end_is_left_at_many_times_what_is_promised() {
+    const LEAST: usize = 64 << 20;
+    let space = Workspace::new();
+    let packets = [&[0x47, 0x1f, 0xff, 0x10][..], &[0; 184]].concat().repeat(5000);
+    let (url, sent) = server(move |first, client| {
+        client.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+        match first {
+            _ if first.contains("a.m3u8") => {
+                client.send(b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000000\nb.m3u8\n");
+            }
+            _ if first.contains("b.m3u8") => {
+                client.send(b"#EXTM3U\n#EXTINF:4,\n/0.ts\n#EXT-X-ENDLIST\n");
+            }
+            _ => client.send_without_end(&packets),
+        }
+    });
+    let ended = fetch(&space, &format!("{url}/a.m3u8"), &[]);
+    ended.failed(
+        "endless",
+        "body_too_large",
+        &["segment 0 ", &format!("more than {LEAST} bytes (hls.bandwidth_tolerance)")],
+    );
+    assert!(sent.load(Ordering::Relaxed) < LEAST + IN_SOCKETS, "{sent:?} bytes were taken");
+    space.has_only_partial_files("endless");
+}
+
 /// What is not UTF-8 in the end (half of a character that JSON writes in two) is no title at all.
 #[test]
 fn line_36_a_title_with_half_a_character_is_refused() {

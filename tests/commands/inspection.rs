@@ -58,7 +58,7 @@ fn line_29_a_hole_inside_a_segment_is_never_silent() {
     }
     assert_eq!(origin.count(broken), 4, "twice for each command");
     let allowed = run(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.allow_gaps=true"]));
-    assert!(allowed.status.success() && allowed.stderr.contains("missing"), "{allowed:?}");
+    assert!(allowed.status.success() && allowed.stderr.contains("1 segment with lost packets"), "{allowed:?}");
     let truth = changed(media::ts(), |index, segment| if index == BROKEN { hole.clone() } else { segment.clone() });
     assert!(space.read("out.ts") == truth.truth(), "what was allowed is what came");
 }
@@ -124,6 +124,7 @@ fn a_cut_fragment_is_seen_without_a_length() {
 fn line_28_pictures_and_gzip_round_segments_are_taken_off() {
     let origin = Origin::start();
     let truth = media::ts().truth();
+    let stream_length = media::ts().segments.len();
     let behind_pictures = changed(media::ts(), |_, segment| [PNG, segment].concat().into());
     let zipped = changed(media::ts(), |_, segment| gzip(segment));
     let pictures = Publish::of(&behind_pictures);
@@ -145,9 +146,37 @@ fn line_28_pictures_and_gzip_round_segments_are_taken_off() {
             }
         }
         let space = Workspace::new();
-        run(&mut space.fetch(&published.url, "out.ts", &[])).made(name, &space.path("out.ts"));
+        let ended = run(&mut space.fetch(&published.url, "out.ts", &[]));
+        assert!(ended.status.success(), "{name}: {ended:?}");
         assert!(space.read("out.ts") == truth, "{name}");
+        let told = format!("{} segments with other bytes", stream_length);
+        assert_eq!(ended.stderr.contains(&told), name.starts_with("pictures"), "{name}: {}", ended.stderr);
     }
+}
+
+#[test]
+fn line_28_other_bytes_in_front_are_left_out_only_where_that_is_allowed() {
+    let origin = Origin::start();
+    let late = changed(media::ts(), |index, segment| match index {
+        BROKEN => [&[0x13; 100][..], segment].concat().into(),
+        _ => segment.clone(),
+    });
+    let published = Publish::of(&late).at(&origin, "/x");
+    let broken = &published.segment_paths[BROKEN];
+    let space = Workspace::new();
+    let ended = run(&mut space.fetch(&published.url, "out.ts", &[]));
+    let says = ["segment 3 ", &origin.url(broken), "100 bytes", "(hls.allow_leading_bytes)"];
+    ended.failed("refused", "segment_invalid", &says);
+    space.has_only_partial_files("refused");
+    let allowed = run(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.allow_leading_bytes=true"]));
+    assert!(allowed.status.success(), "{allowed:?}");
+    assert!(space.read("out.ts") == media::ts().truth());
+    assert!(allowed.stderr.contains("1 segment with other bytes"), "{}", allowed.stderr);
+    // What is no media to its end is none with any setting.
+    origin.fault(broken, Fault::Body(vec![0xaa; 100_000].into()));
+    let space = Workspace::new();
+    let ended = run(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.allow_leading_bytes=true"]));
+    ended.failed("rubbish", "segment_invalid", &["is not media"]);
 }
 
 #[test]

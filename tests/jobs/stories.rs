@@ -180,6 +180,25 @@ async fn a_death_and_an_end_are_told_too() {
     assert_eq!(lines.last().unwrap()["state"], "waiting");
 }
 
+#[tokio::test]
+async fn line_28_what_was_left_out_of_a_lecture_is_counted_and_reported() {
+    let world = World::new();
+    let host = Host::new(&world);
+    let daemon = world.daemon().start().await;
+    let mut stream = small();
+    for segment in &mut stream.segments[1..] {
+        *segment = [&b"\x89PNG\r\n\x1a\n"[..], &[7; 500], segment].concat().into();
+    }
+    world.publish(7106, &stream);
+    world.push(7106);
+    let lines = host.told(7106, "done").await;
+    let remark = lines.iter().find(|line| line["step"] == "remark").expect("a remark");
+    assert!(remark["remark"].as_str().unwrap().starts_with("2 segments with other bytes"), "{remark}");
+    assert_eq!(daemon.metric(r#"hauld_odd_segments_total{kind="leading_bytes"}"#), Some(2.0));
+    let (_, text) = host.tasks(&["show", "7106"]);
+    assert!(text.contains("2 segments with other bytes, such as a picture, in front"), "{text}");
+}
+
 /// SIGTERM, and its end.
 async fn stop(daemon: Daemon) {
     daemon.sigterm();

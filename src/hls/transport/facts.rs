@@ -9,6 +9,8 @@ pub struct Facts {
     pub streams: Vec<StreamFacts>,
     /// Missing or damaged packets. A hole, unless somebody has allowed it.
     pub damage: Option<Damage>,
+    /// Bytes in front of the stream, such as a picture, that were left out.
+    pub leading_bytes: u64,
 }
 
 /// One elementary stream.

@@ -195,7 +195,7 @@ impl Inspector {
             );
             return Err(Failure::new(FailureKind::SegmentInvalid, message));
         }
-        Ok(Facts { streams: self.survey.into_streams(), damage: self.damage })
+        Ok(Facts { streams: self.survey.into_streams(), damage: self.damage, leading_bytes: 0 })
     }
 }
 

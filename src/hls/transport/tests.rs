@@ -207,8 +207,9 @@ fn what_changes_is_said_in_words() {
 #[test]
 fn the_first_timestamp_of_several_is_that_before_a_wrap() {
     let stream = |first_pts| StreamFacts { pid: 1, codec: Codec::Aac, first_pts, configuration: None };
-    let first =
-        |pts: &[Option<u64>]| Facts { streams: pts.iter().map(|pts| stream(*pts)).collect(), damage: None }.first_pts();
+    let first = |pts: &[Option<u64>]| {
+        Facts { streams: pts.iter().map(|pts| stream(*pts)).collect(), ..Facts::default() }.first_pts()
+    };
     assert_eq!(first(&[Some(7), None, Some(5)]), Some(5));
     assert_eq!(first(&[Some(7), Some(0x1_ffff_fff0)]), Some(0x1_ffff_fff0));
     assert_eq!(first(&[None]), None);
