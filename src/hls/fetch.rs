@@ -78,6 +78,7 @@ struct Request<'a> {
 }
 
 /// Which of two requests for a unit brought it.
+#[derive(Debug, PartialEq)]
 enum Whole {
     First(Facts),
     Second(Facts),
@@ -320,7 +321,8 @@ impl Fetcher {
     }
 }
 
-/// What is whole first. While the other one may still become whole, a failure is of no interest.
+/// What is whole first. A failure of the second request is of no interest. One of the first ends both: the
+/// second has no right to the memory that the head of a file needs to get on, and might wait for ever.
 async fn whole_first(
     mut first: Pin<&mut impl Future<Output = Result<Facts>>>,
     second: impl Future<Output = Result<Facts>>,
@@ -328,10 +330,7 @@ async fn whole_first(
     let mut second = pin!(second);
     tokio::select! {
         biased;
-        done = &mut first => match done {
-            Ok(facts) => Ok(Whole::First(facts)),
-            Err(failure) => second.await.map(Whole::Second).map_err(|_| failure),
-        },
+        done = &mut first => done.map(Whole::First),
         done = &mut second => match done {
             Ok(facts) => Ok(Whole::Second(facts)),
             Err(failure) => {
@@ -345,4 +344,28 @@ async fn whole_first(
 /// How a unit is called in messages.
 pub fn name(unit: &Unit) -> String {
     if unit.is_map { "the initialization section".into() } else { format!("segment {}", unit.sequence) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn line_25_what_is_whole_first_is_taken() {
+        let facts = |leading_bytes| Facts { leading_bytes, ..Facts::default() };
+        let failed = || Err(Failure::new(FailureKind::TimedOut, "the first"));
+        let second_failed = async || Err(Failure::new(FailureKind::HttpRejected, "the second"));
+        let second = async || Ok(facts(2));
+        let whole = whole_first(pin!(pending()), second()).await.unwrap();
+        assert_eq!(whole, Whole::Second(facts(2)), "the first is never whole");
+        assert_eq!(whole_first(pin!(ready(Ok(facts(1)))), second()).await.unwrap(), Whole::First(facts(1)));
+        let slow = async {
+            tokio::task::yield_now().await;
+            Ok(facts(1))
+        };
+        assert_eq!(whole_first(pin!(slow), second_failed()).await.unwrap(), Whole::First(facts(1)));
+        assert_eq!(whole_first(pin!(ready(failed())), pending()).await.unwrap_err().message, "the first");
+    }
 }
