@@ -144,7 +144,7 @@ failure_kinds! {
     /// The body ended before its declared length.
     BodyTruncated = "body_truncated", again, Retry, "Passes by itself; when it does not, a proxy or the origin cuts long answers.";
     /// The body is over its limit or longer than declared.
-    BodyTooLarge = "body_too_large", once, GiveUp, "Ask the URL of the message with `curl -I`; when it is right, tell whoever runs the host.";
+    BodyTooLarge = "body_too_large", once, GiveUp, "Ask the URL of the message with `curl -I`: raise the setting that the message names when the file is right, else tell whoever runs the host.";
     /// More came for one attempt at a job than `hls.max_job_bytes`.
     JobTooLarge = "job_too_large", once, GiveUp, "If courses are really that large raise `hls.max_job_bytes`, then `hauld dead retry --kind job_too_large`.";
     /// What came in place of a segment is not media: empty, an error page, or another container.

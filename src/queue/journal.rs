@@ -4,7 +4,7 @@
 //! One small file for each job, there only as long as the outcome is on disk alone. It is not
 //! secret, but it names a customer: nobody else may read it.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,8 @@ const READ_AT_ONCE: usize = 100;
 /// The directory and what this process has in it.
 pub(super) struct Journal {
     directory: PathBuf,
-    kept: Mutex<BTreeSet<String>>,
+    /// Its files, and whether they could be written.
+    kept: Mutex<BTreeMap<String, bool>>,
 }
 
 /// The content of one file.
@@ -44,16 +45,17 @@ impl Journal {
         Journal { directory, kept: Mutex::default() }
     }
 
-    fn kept(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
         // A poisoned lock still guards a whole set: only single insertions and removals happen under it.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps what is known about the job. Trouble with the disk is logged: there is nothing else to
-    /// be done about it.
+    /// Keeps what is known about the job, unless it is kept already. Trouble with the disk is logged once,
+    /// and passes or does not: the caller knows the outcome too, and comes again as long as Redis is away.
     pub(super) async fn keep(&self, leased: &Leased, record: &Record) {
         let name = file_name(leased.instance(), leased.claim);
-        if !self.kept().insert(name.clone()) {
+        let before = self.kept().insert(name.clone(), true);
+        if before == Some(true) {
             return;
         }
         let entry = Entry {
@@ -64,15 +66,23 @@ impl Journal {
             record: record.clone(),
         };
         let directory = self.directory.clone();
+        let file = name.clone();
         let written = disk::blocking(move || {
             // cannot fail: texts and numbers only
-            disk::write_private(&directory, &name, &serde_json::to_vec(&entry).unwrap_or_default())
+            disk::write_private(&directory, &file, &serde_json::to_vec(&entry).unwrap_or_default())
         });
         match written.await {
             Ok(()) => info!("Redis is away: the outcome is kept on disk until it is back"),
             Err(failure) => {
-                let kind = failure.kind.name();
-                warn!(kind, "the outcome cannot be kept on disk while Redis is away: {failure}");
+                self.kept().insert(name, false);
+                if before.is_none() {
+                    let kind = failure.kind.name();
+                    warn!(
+                        kind,
+                        "the outcome cannot be kept on disk while Redis is away: {failure}; tried again, \
+                         and told Redis when it is back, as long as this process lives"
+                    );
+                }
             }
         }
     }
@@ -80,7 +90,8 @@ impl Journal {
     /// The outcome is where it belongs, or is nobody's any more.
     pub(super) async fn forget(&self, leased: &Leased) {
         let name = file_name(leased.instance(), leased.claim);
-        if self.kept().remove(&name) {
+        // Even a file whose write was told to have failed may be there.
+        if self.kept().remove(&name).is_some() {
             self.remove(&name).await;
         }
     }
@@ -96,7 +107,7 @@ impl Journal {
         let directory = self.directory.clone();
         let mut names = disk::blocking(move || disk::json_files(&directory)).await?;
         let kept = self.kept();
-        names.retain(|name| !kept.contains(name));
+        names.retain(|name| !kept.contains_key(name));
         names.truncate(READ_AT_ONCE);
         Ok(names)
     }

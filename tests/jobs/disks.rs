@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::backend::FINALIZE;
 use crate::support::daemon::{Builder, HOOK_TOKEN};
 use crate::support::namespace::may_mount;
 use crate::support::{Daemon, RedisServer, Stream, http_client, media, wait};
@@ -154,6 +155,39 @@ async fn line_38_an_order_that_neither_redis_nor_a_full_disk_takes_is_refused_un
     assert_eq!(modes.split_whitespace().collect::<Vec<_>>(), ["700", "600"], "it names a customer");
     world.redis.restart();
     world.redis.wait_for_task(5641, "completed").await;
+}
+
+#[tokio::test]
+async fn line_38_an_outcome_that_neither_redis_nor_a_full_disk_takes_is_kept_and_written_when_there_is_room() {
+    if !may_mount("a full disk of outcomes") {
+        return;
+    }
+    let mut world = World::on(RedisServer::start_durable());
+    let mounts = "mount -t tmpfs -o size=8m none \"$STAGING\"";
+    let first = daemon(&world, mounts).set("staging.min_free_bytes", 0).start().await;
+    world.publish(5651, &stream());
+    let finalize = world.backend.origin.hold(FINALIZE);
+    world.push(5651);
+    finalize.wait_for(1).await;
+    first.inside("dd if=/dev/zero of=\"$STAGING/filling\" bs=4k 2>/dev/null || true");
+    world.redis.kill9();
+    finalize.release();
+    let line = first.wait_for_log(&["the outcome cannot be kept on disk"]).await;
+    assert_eq!((line["kind"].as_str(), line["task_id"].as_u64()), (Some("disk_full"), Some(5651)), "{line}");
+    assert_eq!(first.inside("ls -A \"$STAGING/.outcomes\""), "", "half of an outcome is none");
+    first.inside("rm \"$STAGING/filling\"");
+    first.wait_for_log(&["the outcome is kept on disk until it is back"]).await;
+    assert_eq!(first.inside("ls -A \"$STAGING/.outcomes\"").lines().count(), 1);
+    world.redis.restart();
+    world.redis.wait_for_task(5651, "completed").await;
+    world.settled(5651).await;
+    assert_eq!(world.backend.finalize_calls().len(), 1);
+    wait::until("nothing is kept any more", LIMIT, || {
+        first.inside("ls -A \"$STAGING/.outcomes\"").is_empty().then_some(())
+    })
+    .await;
+    let told = first.log_lines().iter().filter(|line| line.to_string().contains("cannot be kept on disk")).count();
+    assert_eq!(told, 1, "said once, however often it was tried");
 }
 
 #[tokio::test]
