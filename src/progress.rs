@@ -24,8 +24,8 @@ struct State {
     current_file: String,
     uploaded: u64,
     to_upload: u64,
-    /// What somebody should know of the lecture that is on its way.
-    remarks: Vec<String>,
+    /// What somebody should know of lectures, by their numbers.
+    remarks: Vec<(u64, String)>,
     /// What is shown never sinks: not when bytes have to be fetched again, and not when a file turns out
     /// to have more segments than it seemed.
     highest: f64,
@@ -89,11 +89,13 @@ impl Progress {
 
     /// Somebody should know this of the lecture that is on its way, though it is no failure.
     pub fn remark(&self, remark: String) {
-        self.state().remarks.push(remark);
+        let mut state = self.state();
+        let lecture = state.lecture;
+        state.remarks.push((lecture, remark));
     }
 
-    /// What has been remarked since the last call.
-    pub fn take_remarks(&self) -> Vec<String> {
+    /// What has been remarked since the last call, with the number of the lecture that it is about, from 1.
+    pub fn take_remarks(&self) -> Vec<(u64, String)> {
         std::mem::take(&mut self.state().remarks)
     }
 

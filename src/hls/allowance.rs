@@ -79,6 +79,11 @@ impl Allowance {
         Allowance { job, retries: Retries::new("lecture", retries) }
     }
 
+    /// Whether bytes per second are limited: a second request would cost the first one.
+    pub fn is_rate_limited(&self) -> bool {
+        self.job.rate.is_limited() || self.job.process_rate.is_limited()
+    }
+
     /// Takes one request that is made again.
     ///
     /// # Errors

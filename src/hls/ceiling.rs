@@ -30,11 +30,10 @@ pub struct UnitCeiling {
 impl Ceiling {
     /// How many bytes this unit may have.
     pub fn of(&self, unit: &Unit) -> UnitCeiling {
-        let promised = self.peak_bits_per_second.filter(|_| self.tolerance > 0).map(|bits| {
-            let bytes = bits as f64 / 8.0 * unit.duration_seconds * self.tolerance as f64;
-            // A float beyond u64 becomes its largest value.
-            (bytes as u64).max(LEAST_BYTES)
-        });
+        let promised = self.peak_bits_per_second.map(|bits| bits as f64 / 8.0 * unit.duration_seconds);
+        // Nothing and for no time is no promise. A float beyond u64 becomes its largest value.
+        let promised = promised.filter(|bytes| *bytes > 0.0 && self.tolerance > 0);
+        let promised = promised.map(|bytes| ((bytes * self.tolerance as f64) as u64).max(LEAST_BYTES));
         match promised.filter(|promised| *promised < self.max_bytes) {
             Some(bytes) => UnitCeiling { bytes, setting: "hls.bandwidth_tolerance" },
             None => UnitCeiling { bytes: self.max_bytes, setting: "hls.max_segment_bytes" },
@@ -61,7 +60,8 @@ mod tests {
         for (name, bits, seconds, tolerance, max_bytes, bytes, setting) in [
             ("a film of 40 Mbit/s", Some(40 * MEGABIT), 10.0, 16, 2 << 30, 800_000_000, "hls.bandwidth_tolerance"),
             ("a small one", Some(MEGABIT), 6.0, 16, 2 << 30, LEAST_BYTES, "hls.bandwidth_tolerance"),
-            ("no length", Some(40 * MEGABIT), 0.0, 16, 2 << 30, LEAST_BYTES, "hls.bandwidth_tolerance"),
+            ("no length", Some(40 * MEGABIT), 0.0, 16, 2 << 30, 2 << 30, "hls.max_segment_bytes"),
+            ("no bits", Some(0), 6.0, 16, 2 << 30, 2 << 30, "hls.max_segment_bytes"),
             ("no promise", None, 6.0, 16, 2 << 30, 2 << 30, "hls.max_segment_bytes"),
             ("switched off", Some(MEGABIT), 6.0, 0, 2 << 30, 2 << 30, "hls.max_segment_bytes"),
             ("the operator's is lower", Some(MEGABIT), 6.0, 16, 1000, 1000, "hls.max_segment_bytes"),

@@ -55,6 +55,8 @@ pub struct Fetcher {
     /// Requests of the stream and of the process.
     pub requests: [Arc<Semaphore>; 2],
     pub pace: Pace,
+    /// Blocks that a second request may have.
+    pub spare_blocks: usize,
     pub oddities: Oddities,
     pub keys: KeyRing,
     pub files: Files,
@@ -73,15 +75,23 @@ struct Request<'a> {
     headers: &'a RequestHeaders,
     host: &'a Arc<Host>,
     slot: &'a Slot,
-    /// Whether its bytes are told to the progress as they come.
-    is_shown: bool,
+    /// When it is sent.
+    sent: &'a SetOnce<Instant>,
+    /// The unit is on its way already, and this is only made because it is late.
+    is_second: bool,
 }
 
 /// Which of two requests for a unit brought it.
-#[derive(Debug, PartialEq)]
 enum Whole {
     First(Facts),
-    Second(Facts),
+    Second(Box<Second>),
+}
+
+/// What a second request brought.
+struct Second {
+    facts: Facts,
+    slot: Slot,
+    received: u64,
 }
 
 /// What a unit holds from its first request to its end: it may be asked for.
@@ -155,7 +165,9 @@ impl Fetcher {
         let mut attempt = 1;
         loop {
             permits.admit(turn, attempt).await;
-            let request = Request { unit, headers: &edition.headers, host: &permits.host, slot, is_shown: true };
+            let sent = SetOnce::new();
+            let (headers, host) = (&edition.headers, &permits.host);
+            let request = Request { unit, headers, host, slot, sent: &sent, is_second: false };
             let (fetched, received) = self.attempt(request, turn).await;
             let failure = match fetched.and_then(|facts| self.without_holes(unit, facts, attempt)) {
                 Ok(facts) => {
@@ -189,9 +201,8 @@ impl Fetcher {
     /// Fetches a unit. When it is late it is asked for a second time, and what is whole first is taken:
     /// bytes of both are never mixed. Also says how many bytes the progress has been told.
     async fn attempt(&self, request: Request<'_>, turn: &mut Turn) -> (Result<Facts>, u64) {
-        let (mut received, mut received_again) = (0, 0);
-        let spare = Slot::default();
-        let mut no_turn = turn.never();
+        let mut received = 0;
+        let no_turn = turn.never();
         let whole = {
             let mut first = pin!(self.fetch(request, turn, &mut received));
             let alone = tokio::select! {
@@ -201,53 +212,77 @@ impl Fetcher {
             };
             match alone {
                 Ok(done) => done.map(Whole::First),
-                Err(_permits) => {
-                    let Request { unit, .. } = request;
-                    self.metrics.segment_hedges.inc();
-                    tracing::debug!("{}: {}: late; asked for a second time", name(unit), shown(&unit.url));
-                    let again = Request { slot: &spare, is_shown: false, ..request };
-                    whole_first(first, self.fetch(again, &mut no_turn, &mut received_again)).await
-                }
+                Err(permits) => whole_first(first, self.second(request, no_turn, permits)).await,
             }
         };
         match whole {
             Ok(Whole::First(facts)) => (Ok(facts), received),
-            Ok(Whole::Second(facts)) => {
+            Ok(Whole::Second(second)) => {
                 self.progress.take_back_bytes(received);
-                self.progress.add_bytes(received_again);
+                self.progress.add_bytes(second.received);
                 request.slot.start_over();
-                for block in spare.into_blocks() {
+                for block in second.slot.into_blocks() {
                     request.slot.hand_over(block, turn).await;
                 }
-                (Ok(facts), received_again)
+                (Ok(second.facts), second.received)
             }
             Err(failure) => (Err(failure), received),
         }
     }
 
     /// Waits until the unit is late and may be asked for a second time: never, where that would be one
-    /// request more for a host that has trouble, or beyond what its lecture may ask again.
+    /// request more for a host that has trouble, or beyond what its lecture may ask again or receive.
     async fn late(&self, request: Request<'_>) -> ([OwnedSemaphorePermit; 2], Place) {
-        let begun = Instant::now();
+        let sent = *request.sent.wait().await;
         loop {
             request.slot.late().await;
             // What the file has waited for before is not the fault of this request.
-            if self.pace.patience().is_some_and(|patience| begun.elapsed() >= patience) {
+            if self.pace.patience().is_some_and(|patience| sent.elapsed() >= patience) {
                 break;
             }
         }
         // Subtitles are counted as they come.
-        if self.text.is_none() && request.host.is_calm() && self.allowance.ask_again().is_ok() {
+        if self.text.is_none() && !self.allowance.is_rate_limited() {
             let [stream, process] = self.requests.clone();
             if let (Ok(stream), Ok(process)) = (stream.acquire_owned().await, process.acquire_owned().await) {
-                return ([stream, process], request.host.admit().await);
+                let place = request.host.admit().await;
+                if request.host.is_calm() && self.allowance.ask_again().is_ok() {
+                    return ([stream, process], place);
+                }
             }
         }
         std::future::pending().await
     }
 
+    /// Asks a second time for a unit that is late. `None` when that came to nothing: what it had goes at once.
+    async fn second(
+        &self,
+        first: Request<'_>,
+        mut turn: Turn,
+        permits: ([OwnedSemaphorePermit; 2], Place),
+    ) -> Option<Second> {
+        self.metrics.segment_hedges.inc();
+        let name = format!("{}: {}", name(first.unit), shown(&first.unit.url));
+        tracing::debug!("{name}: late; asked for a second time");
+        let (slot, sent, mut received) = (Slot::default(), SetOnce::new(), 0);
+        let request = Request { slot: &slot, sent: &sent, is_second: true, ..first };
+        let fetched = self.fetch(request, &mut turn, &mut received).await;
+        drop(permits);
+        match fetched {
+            Ok(facts) if facts.damage.is_none() => Some(Second { facts, slot, received }),
+            Ok(_) => None,
+            Err(failure) => {
+                if failure.kind != FailureKind::HostExhausted {
+                    self.metrics.segment_failed(&failure);
+                }
+                tracing::debug!(kind = failure.kind.name(), "{name}: the second request: {failure}; the first goes on");
+                None
+            }
+        }
+    }
+
     async fn fetch(&self, request: Request<'_>, turn: &mut Turn, received: &mut u64) -> Result<Facts> {
-        let Request { unit, headers, host, slot, is_shown } = request;
+        let Request { unit, headers, host, slot, .. } = request;
         let decryptor = match &unit.cipher {
             Some(cipher) => {
                 let key = self.keys.get(&self.client, &self.hosts, headers, &cipher.key_url).await?;
@@ -256,7 +291,7 @@ impl Fetcher {
             None => None,
         };
         let started = Instant::now();
-        let mut response = host.ask(self.request(headers, unit)).await?;
+        let mut response = host.ask(self.request(request)).await?;
         let mut body = Body::of(unit, response.status, &response.headers)?;
         if let Some(total) = body.total {
             self.files.check(&unit.url, total)?;
@@ -267,12 +302,13 @@ impl Fetcher {
         intake.text = self.text.as_ref();
         intake.ceiling = Some(self.ceiling.of(unit));
         intake.allow_leading_bytes = self.allow_leading_bytes;
+        intake.spare_blocks = request.is_second.then_some(self.spare_blocks);
         while let Some(chunk) = response.chunk().await? {
             if *received == 0 {
                 sniff::refuse_page(&chunk).at(|| shown(&unit.url))?;
             }
             *received += chunk.len() as u64;
-            if is_shown {
+            if !request.is_second {
                 self.progress.add_bytes(chunk.len() as u64);
             }
             self.metrics.received_bytes.inc_by(chunk.len() as u64);
@@ -304,7 +340,8 @@ impl Fetcher {
         Err(Failure::new(kind, format!("{}: {damage}", shown(&unit.url))))
     }
 
-    async fn request(&self, headers: &RequestHeaders, unit: &Unit) -> Result<MediaResponse> {
+    async fn request(&self, request: Request<'_>) -> Result<MediaResponse> {
+        let Request { unit, headers, .. } = request;
         let mut extra = HeaderMap::new();
         if let Some(ByteRange { offset, length }) = unit.byte_range {
             let range = HeaderValue::try_from(format!("bytes={offset}-{}", offset + length - 1));
@@ -312,6 +349,8 @@ impl Fetcher {
             range.into_iter().for_each(|range| drop(extra.insert(RANGE, range)));
         }
         let asked = Instant::now();
+        // An error would say that it is known already.
+        let _ = request.sent.set(asked);
         let response = self.client.get(&unit.url, headers, &extra).await?;
         self.metrics.first_byte_seconds.observe(asked.elapsed().as_secs_f64());
         match (response.status, unit.byte_range) {
@@ -321,23 +360,16 @@ impl Fetcher {
     }
 }
 
-/// What is whole first. A failure of the second request is of no interest. One of the first ends both: the
-/// second has no right to the memory that the head of a file needs to get on, and might wait for ever.
+/// What is whole first. It is no matter when the second request comes to nothing. A failure of the first ends
+/// both: the second has no right to the memory that the head of a file needs to get on.
 async fn whole_first(
     mut first: Pin<&mut impl Future<Output = Result<Facts>>>,
-    second: impl Future<Output = Result<Facts>>,
+    second: impl Future<Output = Option<Second>>,
 ) -> Result<Whole> {
-    let mut second = pin!(second);
     tokio::select! {
         biased;
         done = &mut first => done.map(Whole::First),
-        done = &mut second => match done {
-            Ok(facts) => Ok(Whole::Second(facts)),
-            Err(failure) => {
-                tracing::debug!(kind = failure.kind.name(), "the second request: {failure}; the first goes on");
-                first.await.map(Whole::First)
-            }
-        },
+        Some(second) = second => Ok(Whole::Second(Box::new(second))),
     }
 }
 
@@ -355,17 +387,21 @@ mod tests {
     #[tokio::test]
     async fn line_25_what_is_whole_first_is_taken() {
         let facts = |leading_bytes| Facts { leading_bytes, ..Facts::default() };
-        let failed = || Err(Failure::new(FailureKind::TimedOut, "the first"));
-        let second_failed = async || Err(Failure::new(FailureKind::HttpRejected, "the second"));
-        let second = async || Ok(facts(2));
-        let whole = whole_first(pin!(pending()), second()).await.unwrap();
-        assert_eq!(whole, Whole::Second(facts(2)), "the first is never whole");
-        assert_eq!(whole_first(pin!(ready(Ok(facts(1)))), second()).await.unwrap(), Whole::First(facts(1)));
-        let slow = async {
+        let second = async || Some(Second { facts: facts(2), slot: Slot::default(), received: 0 });
+        let first = async |facts| {
             tokio::task::yield_now().await;
-            Ok(facts(1))
+            Ok(facts)
         };
-        assert_eq!(whole_first(pin!(slow), second_failed()).await.unwrap(), Whole::First(facts(1)));
-        assert_eq!(whole_first(pin!(ready(failed())), pending()).await.unwrap_err().message, "the first");
+        let failed = || Err(Failure::new(FailureKind::TimedOut, "the first"));
+        let brought = |whole: Result<Whole>| match whole {
+            Ok(Whole::First(facts)) => Ok((1, facts.leading_bytes)),
+            Ok(Whole::Second(second)) => Ok((2, second.facts.leading_bytes)),
+            Err(failure) => Err(failure.message),
+        };
+        assert_eq!(brought(whole_first(pin!(pending()), second()).await), Ok((2, 2)));
+        assert_eq!(brought(whole_first(pin!(first(facts(1))), second()).await), Ok((2, 2)));
+        assert_eq!(brought(whole_first(pin!(ready(Ok(facts(1)))), second()).await), Ok((1, 1)));
+        assert_eq!(brought(whole_first(pin!(first(facts(1))), ready(None)).await), Ok((1, 1)));
+        assert_eq!(brought(whole_first(pin!(ready(failed())), pending()).await), Err("the first".into()));
     }
 }

@@ -46,6 +46,8 @@ pub struct Intake<'a> {
     pub text: Option<&'a AtomicU64>,
     /// The most that the unit may have, with gzip undone; `None` means no limit.
     pub ceiling: Option<UnitCeiling>,
+    /// How many blocks it may still have, when none may be waited for: of a second request.
+    pub spare_blocks: Option<usize>,
     /// Whether bytes in front of a transport stream may be left out when they are no picture.
     pub allow_leading_bytes: bool,
     /// How many have been left out.
@@ -86,6 +88,7 @@ impl<'a> Intake<'a> {
             inspection: None,
             text: None,
             ceiling: None,
+            spare_blocks: None,
             allow_leading_bytes: false,
             leading_bytes: 0,
             clear: 0,
@@ -161,7 +164,12 @@ impl<'a> Intake<'a> {
         match self.block.take() {
             Some(block) => Ok(block),
             None => match self.budget.block_at_once()? {
-                Some(block) => Ok(block),
+                Some(block) => {
+                    self.spare_blocks =
+                        self.spare_blocks.map(|left| left.checked_sub(1).ok_or_else(no_memory)).transpose()?;
+                    Ok(block)
+                }
+                None if self.spare_blocks.is_some() => Err(no_memory()),
                 None => {
                     self.slot.wait_for_memory();
                     self.budget.block(self.turn).await
@@ -265,6 +273,10 @@ impl<'a> Intake<'a> {
         }
         Ok(facts)
     }
+}
+
+fn no_memory() -> Failure {
+    Failure::new(FailureKind::HostExhausted, "no memory is to spare for a second request")
 }
 
 fn gunzip() -> Box<(Gunzip, [u8; CLEAR_STEP])> {

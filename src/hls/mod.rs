@@ -61,7 +61,7 @@ use crate::permits::Permits;
 use crate::progress::Progress;
 use allowance::Allowance;
 pub use allowance::JobAllowance;
-use buffer::Budget;
+use buffer::{BLOCK_BYTES, Budget};
 use ceiling::Ceiling;
 #[doc(hidden)]
 pub use decrypt::Decryptor; // for benches/decrypt.rs
@@ -282,6 +282,11 @@ impl Engine {
         let rendition = source.rendition.clone();
         let is_text = matches!(role, Role::Subtitles(_));
         let bits = source.bits;
+        let whose = match &role {
+            Role::Main => String::new(),
+            Role::Audio => "the audio: ".into(),
+            Role::Subtitles(tag) => format!("the {tag} subtitles: "),
+        };
         let itinerary = Itinerary::new(loader.clone(), request.clone(), role, source)?;
         let edition = itinerary.edition();
         let is_fragmented_mp4 = edition.plan.is_fragmented_mp4();
@@ -308,6 +313,8 @@ impl Engine {
             },
             requests: requests.clone(),
             pace: Pace::default(),
+            // A quarter of it all.
+            spare_blocks: loader.settings.buffer_bytes / BLOCK_BYTES / 4,
             oddities: Oddities::default(),
             keys: Default::default(),
             files: Default::default(),
@@ -329,14 +336,17 @@ impl Engine {
             crate::volumes::expect_room(&part, bytes).await?;
         }
         drop(edition);
-        let Whole { kind, sections, lock } =
-            track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await?;
+        let whole = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
-        for remark in fetcher.oddities.remarks(plan.gaps(), &self.metrics) {
+        let gaps = if whole.is_ok() { plan.gaps() } else { Gaps::default() };
+        // Also where it failed: the next attempt goes on behind them, and does not see them.
+        for remark in fetcher.oddities.remarks(gaps, &self.metrics) {
+            let remark = format!("{whose}{remark}");
             tracing::warn!("{}: {remark}", crate::http::shown(&request.url));
             progress.remark(remark);
         }
+        let Whole { kind, sections, lock } = whole?;
         let places = if is_text { plan.places() } else { Vec::new() };
         Ok(Track {
             part,

@@ -35,8 +35,8 @@ impl Oddities {
         let with_leading_bytes = self.with_leading_bytes.load(Relaxed);
         let without_packets = self.without_packets.load(Relaxed);
         let said = [
-            (u64::from(segments), format!("declared absent by the playlist ({seconds:.1} s): the lecture lacks them")),
-            (without_packets, "with lost packets: the lecture has holes there".to_owned()),
+            (u64::from(segments), format!("declared absent by the playlist ({seconds:.1} s): it lacks them")),
+            (without_packets, "with lost packets: it has holes there".to_owned()),
             (with_leading_bytes, "with other bytes, such as a picture, in front of the stream: left out".to_owned()),
         ];
         let some = said.into_iter().filter(|(count, _)| *count > 0);

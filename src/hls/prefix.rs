@@ -36,7 +36,8 @@ impl Leading {
             return None;
         }
         let bytes = (1..start.len().min(MAX_PREFIX + 1)).find(|at| begins_with_packets(&start[*at..], is_all))?;
-        Some(Leading { bytes, is_picture })
+        // Whole packets that do not begin as such are packets all the same, and damaged or wrongly decrypted.
+        (is_picture || !bytes.is_multiple_of(PACKET)).then_some(Leading { bytes, is_picture })
     }
 
     /// The failure where they may not be left out.
@@ -120,6 +121,7 @@ mod tests {
             ("rubbish", &b"rubbish"[..], true),
             ("the end of a packet", &[0xaa; 100], true),
             ("a page", b"<html>", true),
+            ("a packet without its sync byte", &[0xaa; PACKET], false),
             ("a box", b"\0\0\0\x18ftypiso5", false),
             ("subtitles", b"WEBVTT\n\n", false),
             ("sound", b"ID3\x04", false),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ use crate::http::shown;
 const MAP_LIMIT: usize = 4 << 20;
 /// Most blocks that are written in one call.
 const BATCH_BLOCKS: usize = 32;
+/// How often somebody looks whether the unit that the file waits for is late.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How many requests a track may have in flight.
 pub struct Bounds {
@@ -197,8 +200,9 @@ async fn append(
     arrivals: &mut mpsc::Receiver<UnderWay>,
     mut format: Option<&mut Facts>,
 ) -> Result<Option<UnderWay>> {
+    let mut waited = Duration::ZERO;
     loop {
-        let arrival = arrival(fetcher, slot).await;
+        let arrival = arrival(fetcher, slot, &mut waited).await;
         if arrival.started_over {
             sink.start_over();
         }
@@ -243,15 +247,20 @@ async fn append(
     }
 }
 
-/// Waits for something to write; while that takes too long, the fetcher is told so.
-async fn arrival(fetcher: &Fetcher, slot: &Slot) -> Arrival {
-    while let Some(patience) = fetcher.pace.patience() {
-        match tokio::time::timeout(patience, slot.arrival()).await {
-            Ok(arrival) => return arrival,
-            Err(_) => slot.is_overdue(),
+/// Waits for something to write. The fetcher is told again and again when the file has waited for the unit
+/// for too long, in all.
+async fn arrival(fetcher: &Fetcher, slot: &Slot, waited: &mut Duration) -> Arrival {
+    loop {
+        let begun = Instant::now();
+        let arrival = tokio::time::timeout(LOOK_EVERY, slot.arrival()).await;
+        *waited += begun.elapsed();
+        if fetcher.pace.patience().is_some_and(|patience| *waited >= patience) {
+            slot.is_overdue();
+        }
+        if let Ok(arrival) = arrival {
+            return arrival;
         }
     }
-    slot.arrival().await
 }
 
 /// Whether a unit is coded as the first one is, if that has to be so.

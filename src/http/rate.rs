@@ -33,6 +33,11 @@ impl RateLimit {
         }
     }
 
+    /// Whether there is a limit.
+    pub fn is_limited(&self) -> bool {
+        self.bytes_per_second.load(Relaxed) > 0
+    }
+
     /// Counts bytes that have arrived, and waits until they are due. Dropping the future leaves
     /// them counted.
     pub async fn pass(&self, bytes: usize) {

@@ -11,6 +11,8 @@ use crate::failure::Failure;
 
 /// Lectures of one attempt that have a line.
 const MOST_LECTURES: u64 = 20;
+/// Remarks in one attempt that have a line.
+pub const MOST_REMARKS: usize = 20;
 /// Characters kept of a message or a name.
 const LONGEST_TEXT: usize = 500;
 
@@ -52,8 +54,8 @@ pub enum Step {
     Resolved { course: Text, lectures: u64, seconds: f64 },
     /// A lecture is there with all that belongs to it; of a long course only some have a line.
     Lecture { number: u64, lectures: u64, title: Text, seconds: f64 },
-    /// Something of a lecture is not as it should be, and that is allowed.
-    Remark { title: Text, remark: Text },
+    /// Something of a lecture is not as it should be, and that is allowed; of many only some have a line.
+    Remark { number: u64, remark: Text },
     /// The course is on disk.
     Downloaded { folder: Text, bytes: u64, seconds: f64 },
     /// The course was on disk: another job or an earlier attempt had downloaded it.
@@ -171,7 +173,7 @@ impl fmt::Display for Step {
             Step::Lecture { number, lectures, title, seconds } => {
                 write!(f, "lecture {number} of {lectures}, {:?}, in {seconds:.1} s", title.as_str())
             }
-            Step::Remark { title, remark } => write!(f, "lecture {:?}: {}", title.as_str(), remark.as_str()),
+            Step::Remark { number, remark } => write!(f, "lecture {number}: {}", remark.as_str()),
             Step::Downloaded { bytes, seconds, .. } => {
                 write!(f, "downloaded in {seconds:.1} s: {:.1} MB", *bytes as f64 / 1e6)
             }
@@ -232,7 +234,7 @@ mod tests {
             Step::Taken { waited_seconds: None },
             Step::Taken { waited_seconds: Some(1.25) },
             Step::Lecture { number: 2, lectures: 40, title: "B \"c\"".into(), seconds: 0.001 },
-            Step::Remark { title: "B".into(), remark: "3 segments lack packets".into() },
+            Step::Remark { number: 2, remark: "3 segments lack packets".into() },
             Step::Downloaded { folder: "F".into(), bytes: u64::MAX, seconds: 3.0 },
             Step::retry(&failure, Duration::from_millis(1234)),
             Step::untold(&failure, Duration::from_secs(60)),

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,7 +20,7 @@ use crate::job::{JobSpec, Outcome};
 use crate::media::{CourseDownload, CourseFolder, CourseRequest, FinishedLecture};
 use crate::metrics::Metrics;
 use crate::progress::Progress;
-use crate::queue::story::{self, Step, seconds};
+use crate::queue::story::{self, MOST_REMARKS, Step, seconds};
 use crate::queue::{Fence, Leased, Queue, Verdict};
 use crate::report::{Events, FinalizeClient};
 use crate::resolver::Resolver;
@@ -311,23 +312,40 @@ impl Pipeline {
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let (title, took) = (course.title.as_str().into(), seconds(started.elapsed()));
         self.queue.tell(job, Step::Resolved { course: title, lectures: lectures as u64, seconds: took });
+        let told = AtomicUsize::new(0);
         let finished = |lecture: FinishedLecture<'_>| {
             let FinishedLecture { number, lectures, title, took } = lecture;
-            for remark in progress.take_remarks() {
-                self.queue.tell(job, Step::Remark { title: title.into(), remark: remark.as_str().into() });
-            }
+            self.tell_remarks(job, progress, &told);
             if story::has_line(number, lectures) {
                 let (title, seconds) = (title.into(), seconds(took));
                 self.queue.tell(job, Step::Lecture { number, lectures, title, seconds });
             }
         };
         let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &finished };
-        let downloaded = self.courses.run(&request, directory, progress, cancel).await?;
+        let downloaded = self.courses.run(&request, directory, progress, cancel).await;
+        // Of a lecture that failed, too: what it lacks is on disk, and is not seen again.
+        self.tell_remarks(job, progress, &told);
+        let untold = told.into_inner().saturating_sub(MOST_REMARKS);
+        if untold > 0 {
+            let number = progress.snapshot().lecture;
+            let remark = format!("{untold} remarks more on this and the lectures before: they are in the log");
+            self.queue.tell(job, Step::Remark { number, remark: remark.as_str().into() });
+        }
+        let downloaded = downloaded?;
         let (bytes, took) = (progress.snapshot().bytes_downloaded, started.elapsed());
         tracing::info!(folder = downloaded.name, bytes, seconds = took.as_secs_f64(), "DOWNLOAD finished");
         let folder = downloaded.name.as_str().into();
         self.queue.tell(job, Step::Downloaded { folder, bytes, seconds: seconds(took) });
         Ok(downloaded)
+    }
+
+    /// Tells the story what has been remarked: in one attempt so much, lest nothing else stays in it.
+    fn tell_remarks(&self, job: &Leased, progress: &Progress, told: &AtomicUsize) {
+        for (number, remark) in progress.take_remarks() {
+            if told.fetch_add(1, Relaxed) < MOST_REMARKS {
+                self.queue.tell(job, Step::Remark { number, remark: remark.as_str().into() });
+            }
+        }
     }
 
     async fn deliver(
