@@ -126,7 +126,7 @@ pub async fn run(arguments: &FetchArguments, mut config: Config, json: bool) -> 
         }
     };
     if json {
-        print_event(&last_event(url, &result, &progress.snapshot()));
+        print_event(&last_event(url, &result, &progress));
     }
     let (path, _) = result?;
     let mut answer = Answer::new(json);
@@ -232,14 +232,20 @@ fn progress_event(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn last_event(url: &Url, result: &Result<Fetched, Failed>, snapshot: &Snapshot) -> serde_json::Value {
+fn last_event(url: &Url, result: &Result<Fetched, Failed>, progress: &Progress) -> serde_json::Value {
     match result {
         Ok((path, stream)) => {
+            // A stream alone has no number.
+            let remarks = progress.take_remarks().into_iter().map(|(number, remark)| match number {
+                0 => remark,
+                _ => format!("lecture {number}: {remark}"),
+            });
             let mut event = json!({
                 "event": "done",
                 "url": shown(url),
                 "path": path.to_string_lossy(),
-                "bytes_downloaded": snapshot.bytes_downloaded,
+                "bytes_downloaded": progress.snapshot().bytes_downloaded,
+                "remarks": remarks.collect::<Vec<_>>(),
             });
             if let Some(stream) = stream {
                 let paths = stream.subtitles.iter().map(|path| path.to_string_lossy());

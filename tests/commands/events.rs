@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::run::{Ended, SECRET, Workspace, run};
 use crate::support::{Fault, Origin, Publish, media, wait};
 
-fn events(ended: &Ended) -> Vec<Value> {
+pub fn events(ended: &Ended) -> Vec<Value> {
     let event = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
     ended.stdout.lines().map(event).collect()
 }
@@ -31,7 +31,7 @@ async fn json_events_end_with_done_and_do_not_repeat_themselves() {
     let total: usize = published.wire_segments.iter().map(bytes::Bytes::len).sum();
     let path = space.path("out.ts").display().to_string();
     let expected = json!({"event": "done", "url": format!("{}?…", published.url), "path": path, "bytes_downloaded": total,
-            "subtitles": [], "skipped_subtitles": []});
+            "subtitles": [], "skipped_subtitles": [], "remarks": []});
     assert_eq!(*done, expected);
     assert!(!progress.is_empty() && progress.len() <= 4, "{events:?}");
     for pair in progress.windows(2) {

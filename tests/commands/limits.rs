@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::run::{Workspace, run};
 use crate::support::{Fault, Origin, Publish, media};
 
@@ -79,6 +81,9 @@ fn gaps_are_left_out_and_reported_where_they_are_allowed() {
     origin.put(&published.playlist_path, with_gap);
     let ended = run(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.allow_gaps=true"]));
     assert!(ended.status.success() && ended.stderr.contains("1 segment declared absent"), "{ended:?}");
+    let told = run(&mut space.fetch(&published.url, "told.ts", &["--set", "hls.allow_gaps=true", "--json"]));
+    let done = crate::events::events(&told).pop().unwrap();
+    assert_eq!(done["remarks"], json!(["1 segment declared absent by the playlist (2.0 s): it lacks them"]));
     let mut truth = stream.clone();
     truth.segments.remove(2);
     assert!(space.read("out.ts") == truth.truth());
