@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::record::Record;
-use super::{Leased, Queue};
+use super::{Lease, Leased, Queue};
 use crate::disk;
 use crate::failure::Result;
 
@@ -54,10 +54,11 @@ impl Journal {
     /// and passes or does not: the caller knows the outcome too, and comes again as long as Redis is away.
     pub(super) async fn keep(&self, leased: &Leased, record: &Record) {
         let name = file_name(leased.instance(), leased.claim);
-        let before = self.kept().insert(name.clone(), true);
+        let before = self.kept().get(&name).copied();
         if before == Some(true) {
             return;
         }
+        self.kept().insert(name.clone(), false);
         let entry = Entry {
             instance: leased.instance().to_owned(),
             claim: leased.claim,
@@ -72,9 +73,11 @@ impl Journal {
             disk::write_private(&directory, &file, &serde_json::to_vec(&entry).unwrap_or_default())
         });
         match written.await {
-            Ok(()) => info!("Redis is away: the outcome is kept on disk until it is back"),
+            Ok(()) => {
+                self.kept().insert(name, true);
+                info!("Redis is away: the outcome is kept on disk until it is back");
+            }
             Err(failure) => {
-                self.kept().insert(name, false);
                 if before.is_none() {
                     let kind = failure.kind.name();
                     warn!(
@@ -102,6 +105,25 @@ impl Journal {
         }
     }
 
+    /// What a file says, with the element; `None` where it is gone or cannot be read, which is logged.
+    async fn read(&self, name: &str) -> Option<(Entry, Vec<u8>)> {
+        let path = self.directory.join(name);
+        let text = match tokio::fs::read(&path).await {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => {
+                warn!("{}: {error}", path.display());
+                return None;
+            }
+        };
+        let entry: Option<Entry> = serde_json::from_slice(&text).ok();
+        let read = entry.and_then(|entry| STANDARD.decode(&entry.element_base64).ok().map(|element| (entry, element)));
+        if read.is_none() {
+            warn!("{} cannot be read as an outcome: look at it, then remove it", path.display());
+        }
+        read
+    }
+
     /// The files that are not of this process.
     async fn others(&self) -> Result<Vec<String>> {
         let directory = self.directory.clone();
@@ -123,24 +145,33 @@ impl Queue {
             Vec::new()
         });
         for name in names {
-            let path = journal.directory.join(&name);
-            let text = match tokio::fs::read(&path).await {
-                Ok(text) => text,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    warn!("{}: {error}", path.display());
-                    continue;
-                }
-            };
-            let entry: Option<Entry> = serde_json::from_slice(&text).ok();
-            let element = entry.as_ref().and_then(|entry| STANDARD.decode(&entry.element_base64).ok());
-            let (Some(entry), Some(element)) = (entry, element) else {
-                warn!("{} cannot be read as an outcome: look at it, then remove it", path.display());
-                continue;
-            };
+            let Some((entry, element)) = journal.read(&name).await else { continue };
             if self.recall_entry(&entry, &element).await? {
                 journal.remove(&name).await;
             }
+        }
+        Ok(())
+    }
+
+    /// Tells Redis what is kept on disk of jobs that this instance is about to hand back: whoever has them next
+    /// must know it.
+    pub(super) async fn tell_kept(&self, lease: &Lease) -> Result<(), RedisError> {
+        let journal = &self.shared.journal;
+        let names: Vec<String> = journal.kept().keys().cloned().collect();
+        for name in names {
+            let Some((entry, _)) = journal.read(&name).await.filter(|(entry, _)| entry.instance == lease.instance)
+            else {
+                continue;
+            };
+            let record = entry.record.to_json();
+            // Of no matter what is answered: when the job is somebody else's by now, so is the outcome.
+            let _: u8 = self
+                .confirm_call(lease, entry.claim, &entry.id, &record)
+                .invoke_async(&mut self.shared.commands.clone())
+                .await?;
+            info!(id = entry.id, "told Redis an outcome that was kept on disk");
+            journal.kept().remove(&name);
+            journal.remove(&name).await;
         }
         Ok(())
     }

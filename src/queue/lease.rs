@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use redis::RedisError;
+use redis::{RedisError, ScriptInvocation};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -183,14 +183,8 @@ impl Queue {
     async fn confirm_and_note(&self, leased: &Leased, record: Option<&Record>) -> Result<()> {
         let shared = &self.shared;
         let (lease, mut backoff) = (&leased.lease, Backoff::new());
-        let mut call = shared.scripts.confirm.key(&shared.keys.leases);
-        call.key(&lease.running)
-            .key(&shared.keys.records)
-            .arg(&lease.instance)
-            .arg(leased.claim)
-            .arg(shared.settings.lease.as_millis() as u64)
-            .arg(&leased.id)
-            .arg(record.map(Record::to_json).unwrap_or_default());
+        let text = record.map(Record::to_json).unwrap_or_default();
+        let call = self.confirm_call(lease, leased.claim, &leased.id, &text);
         loop {
             if lease.lost.is_cancelled() {
                 return Err(lease.lose());
@@ -220,6 +214,15 @@ impl Queue {
         }
     }
 
+    /// The script with its keys; `record` is what is noted, or empty.
+    pub(super) fn confirm_call(&self, lease: &Lease, claim: u64, id: &str, record: &str) -> ScriptInvocation<'_> {
+        let shared = &self.shared;
+        let mut call = shared.scripts.confirm.key(&shared.keys.leases);
+        call.key(&lease.running).key(&shared.keys.records);
+        call.arg(&lease.instance).arg(claim).arg(shared.settings.lease.as_millis() as u64).arg(id).arg(record);
+        call
+    }
+
     /// The end of this instance, when nothing of it runs any more: what it still holds goes back
     /// to the take end in its order, at no cost of an attempt. Waits while Redis is away; when the
     /// caller gives up, the other instances take it back once the lease has run out. Returns the
@@ -230,6 +233,11 @@ impl Queue {
         let mut backoff = Backoff::new();
         let farewell = self.rq_farewell(&lease);
         loop {
+            if let Err(error) = self.tell_kept(&lease).await {
+                shared.link.failed(&error);
+                tokio::time::sleep(backoff.next()).await;
+                continue;
+            }
             let mut commands = shared.commands.clone();
             let mut call = shared.scripts.deregister.prepare_invoke();
             call.key(&shared.keys.leases)

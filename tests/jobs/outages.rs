@@ -63,6 +63,29 @@ async fn a_job_that_ends_while_redis_is_away_is_settled_later() {
 }
 
 #[tokio::test]
+async fn a_stop_hands_back_what_is_known_of_a_job_that_ended_while_redis_was_away() {
+    let mut world = World::on(RedisServer::start_durable());
+    let daemon = world.daemon().set("worker.drain_seconds", 1).start().await;
+    let paths = world.publish(5111, &small());
+    let finalize = world.backend.origin.hold(crate::support::backend::FINALIZE);
+    world.push(5111);
+    finalize.wait_for(1).await;
+    world.redis.kill9();
+    finalize.release();
+    daemon.wait_for_log(&["the outcome is kept on disk"]).await;
+    daemon.sigterm();
+    daemon.wait_for_log(&["the job is handed back"]).await;
+    world.redis.restart();
+    assert_eq!(daemon.wait_exit(Duration::from_secs(25)).await.code(), Some(0));
+    // Another host: it has neither the file nor the download.
+    let _other = world.daemon().start().await;
+    world.redis.wait_for_task(5111, "completed").await;
+    world.settled(5111).await;
+    assert_eq!(world.backend.finalize_calls().len(), 1);
+    assert!(paths.iter().all(|path| world.origin.count(path) == 1), "it is not downloaded again");
+}
+
+#[tokio::test]
 async fn a_daemon_that_starts_before_redis_waits_for_it() {
     let mut world = World::on(RedisServer::start_durable());
     world.publish(5201, &small());
