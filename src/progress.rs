@@ -26,6 +26,8 @@ struct State {
     to_upload: u64,
     /// What somebody should know of lectures, by their numbers.
     remarks: Vec<(u64, String)>,
+    /// How many have been taken.
+    remarks_taken: usize,
     /// What is shown never sinks: not when bytes have to be fetched again, and not when a file turns out
     /// to have more segments than it seemed.
     highest: f64,
@@ -94,9 +96,13 @@ impl Progress {
         state.remarks.push((lecture, remark));
     }
 
-    /// What has been remarked since the last call, with the number of the lecture that it is about, from 1.
-    pub fn take_remarks(&self) -> Vec<(u64, String)> {
-        std::mem::take(&mut self.state().remarks)
+    /// What has been remarked since the last call, with the number of the lecture that it is about, from 1;
+    /// and how many had been taken before.
+    pub fn take_remarks(&self) -> (usize, Vec<(u64, String)>) {
+        let mut state = self.state();
+        let (before, remarks) = (state.remarks_taken, std::mem::take(&mut state.remarks));
+        state.remarks_taken += remarks.len();
+        (before, remarks)
     }
 
     /// All is downloaded, and goes to its destination.

@@ -236,7 +236,7 @@ fn last_event(url: &Url, result: &Result<Fetched, Failed>, progress: &Progress) 
     match result {
         Ok((path, stream)) => {
             // A stream alone has no number.
-            let remarks = progress.take_remarks().into_iter().map(|(number, remark)| match number {
+            let remarks = progress.take_remarks().1.into_iter().map(|(number, remark)| match number {
                 0 => remark,
                 _ => format!("lecture {number}: {remark}"),
             });

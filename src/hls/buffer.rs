@@ -102,6 +102,11 @@ impl Budget {
         self.0.common.semaphore().try_acquire_owned().ok().map(|permit| self.take(Some(permit))).transpose()
     }
 
+    /// How many blocks anybody may take now.
+    pub fn free_blocks(&self) -> usize {
+        self.0.common.semaphore().available_permits()
+    }
+
     fn take(&self, permit: Option<OwnedSemaphorePermit>) -> Result<Block> {
         let inner = &self.0;
         // cannot be none: the semaphores are never closed. Were they, the block would go uncounted.

@@ -170,10 +170,7 @@ impl Fetcher {
             let request = Request { unit, headers, host, slot, sent: &sent, is_second: false };
             let (fetched, received) = self.attempt(request, turn).await;
             let failure = match fetched.and_then(|facts| self.without_holes(unit, facts, attempt)) {
-                Ok(facts) => {
-                    self.oddities.count(&facts, &self.metrics);
-                    return Ok(facts);
-                }
+                Ok(facts) => return Ok(facts),
                 Err(failure) => failure,
             };
             self.metrics.segment_failed(&failure);
@@ -231,27 +228,26 @@ impl Fetcher {
     }
 
     /// Waits until the unit is late and may be asked for a second time: never, where that would be one
-    /// request more for a host that has trouble, or beyond what its lecture may ask again or receive.
+    /// request more for a host that has trouble, or beyond what its lecture may ask again or receive. Holds
+    /// nothing while it waits: the others need it.
     async fn late(&self, request: Request<'_>) -> ([OwnedSemaphorePermit; 2], Place) {
         let sent = *request.sent.wait().await;
         loop {
             request.slot.late().await;
             // What the file has waited for before is not the fault of this request.
-            if self.pace.patience().is_some_and(|patience| sent.elapsed() >= patience) {
-                break;
+            let is_late = self.pace.patience().is_some_and(|patience| sent.elapsed() >= patience);
+            // Subtitles are counted as they come.
+            let makes_sense = self.text.is_none() && !self.allowance.is_rate_limited() && request.host.is_calm();
+            if is_late
+                && makes_sense
+                && self.budget.free_blocks() >= self.spare_blocks
+                && let [Ok(stream), Ok(process)] = self.requests.clone().map(Semaphore::try_acquire_owned)
+                && let Some(place) = request.host.admit_at_once()
+                && self.allowance.ask_again().is_ok()
+            {
+                return ([stream, process], place);
             }
         }
-        // Subtitles are counted as they come.
-        if self.text.is_none() && !self.allowance.is_rate_limited() {
-            let [stream, process] = self.requests.clone();
-            if let (Ok(stream), Ok(process)) = (stream.acquire_owned().await, process.acquire_owned().await) {
-                let place = request.host.admit().await;
-                if request.host.is_calm() && self.allowance.ask_again().is_ok() {
-                    return ([stream, process], place);
-                }
-            }
-        }
-        std::future::pending().await
     }
 
     /// Asks a second time for a unit that is late. `None` when that came to nothing: what it had goes at once.

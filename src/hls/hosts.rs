@@ -150,6 +150,13 @@ impl Host {
         Place { host: self.clone(), _permit: permit }
     }
 
+    /// One more request, if nobody has to be waited for.
+    pub fn admit_at_once(self: &Arc<Host>) -> Option<Place> {
+        let permit = self.requests.semaphore().try_acquire_owned().ok()?;
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        Some(Place { host: self.clone(), _permit: Some(permit) })
+    }
+
     /// Whether the host answers, wants no pause and has not said that it has too much to do.
     pub fn is_calm(&self) -> bool {
         !self.is_troubled.load(Ordering::Relaxed) && self.state().pause().is_none()

@@ -282,3 +282,40 @@ fn no_memory() -> Failure {
 fn gunzip() -> Box<(Gunzip, [u8; CLEAR_STEP])> {
     Box::new((Gunzip::new(u64::MAX), [0; CLEAR_STEP]))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[tokio::test]
+    async fn line_25_a_second_request_has_little_memory_and_waits_for_none() {
+        let url = url::Url::parse("http://h/").unwrap();
+        let unit = Unit { url, byte_range: None, cipher: None, is_map: false, sequence: 0, duration_seconds: 4.0 };
+        let packets = Bytes::from([&[0x47, 0x1f, 0xff, 0x10][..], &[0; PACKET - 4]].concat().repeat(1000));
+        // How many blocks it may have, how many there are, and how many pieces of one block and a half fit.
+        for (spare, blocks, fit) in [(None, 32, 10), (Some(4), 32, 2), (Some(20), 4, 2), (Some(20), 32, 10)] {
+            let (budget, slot) = (Budget::new(blocks * BLOCK_BYTES, Metrics::new()), Slot::default());
+            let mut turn = Turn::new(watch::channel(0).1, 1).never();
+            let kind = SetOnce::new_with(Some(MediaKind::TransportStream));
+            let mut intake = Intake::new(&unit, Encoding::Identity, None, &kind, &budget, &slot, &mut turn).unwrap();
+            intake.spare_blocks = spare;
+            for piece in 1..=10 {
+                let taken = intake.take(packets.clone()).await;
+                match piece <= fit {
+                    true => taken.unwrap(),
+                    false => {
+                        assert_eq!(
+                            taken.unwrap_err().kind,
+                            FailureKind::HostExhausted,
+                            "{spare:?} of {blocks}: {piece}"
+                        );
+                        break;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -336,17 +336,14 @@ impl Engine {
             crate::volumes::expect_room(&part, bytes).await?;
         }
         drop(edition);
-        let whole = track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await;
+        let url = crate::http::shown(&request.url).to_string();
+        let mut telling = Telling { fetcher: &fetcher, progress, url, whose, gaps: Gaps::default() };
+        let Whole { kind, sections, lock } =
+            track::download(fetcher.clone(), fingerprint, &part, &bounds, one_format && !is_text).await?;
         // What it has become: it may have grown.
         let plan = &fetcher.itinerary.edition().plan;
-        let gaps = if whole.is_ok() { plan.gaps() } else { Gaps::default() };
-        // Also where it failed: the next attempt goes on behind them, and does not see them.
-        for remark in fetcher.oddities.remarks(gaps, &self.metrics) {
-            let remark = format!("{whose}{remark}");
-            tracing::warn!("{}: {remark}", crate::http::shown(&request.url));
-            progress.remark(remark);
-        }
-        let Whole { kind, sections, lock } = whole?;
+        telling.gaps = plan.gaps();
+        drop(telling);
         let places = if is_text { plan.places() } else { Vec::new() };
         Ok(Track {
             part,
@@ -359,6 +356,28 @@ impl Engine {
             places,
             _lock: lock,
         })
+    }
+}
+
+/// Tells what is odd about a track when it is dropped, also where the track failed or was stopped: what is
+/// written by then is not seen again.
+struct Telling<'a> {
+    fetcher: &'a Fetcher,
+    progress: &'a Progress,
+    url: String,
+    whose: String,
+    /// Known in the end.
+    gaps: Gaps,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let Telling { fetcher, progress, url, whose, gaps } = self;
+        for remark in fetcher.oddities.remarks(*gaps, &fetcher.metrics) {
+            let remark = format!("{whose}{remark}");
+            tracing::warn!("{url}: {remark}");
+            progress.remark(remark);
+        }
     }
 }
 

@@ -28,7 +28,7 @@ impl Oddities {
         }
     }
 
-    /// What is to be told of the track when it is whole. `gaps` are its segments that were left out.
+    /// What is to be told of the track in the end. `gaps` are its segments that were left out.
     pub fn remarks(&self, gaps: Gaps, metrics: &Metrics) -> Vec<String> {
         let Gaps { segments, seconds } = gaps;
         metrics.odd_segments(FailureKind::SegmentMissing.name(), segments.into());

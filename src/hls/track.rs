@@ -263,15 +263,17 @@ async fn arrival(fetcher: &Fetcher, slot: &Slot, waited: &mut Duration) -> Arriv
     }
 }
 
-/// Whether a unit is coded as the first one is, if that has to be so.
+/// Takes a unit, if it is coded as the first one is where that has to be so.
 fn goes_on(fetcher: &Fetcher, index: usize, first: Option<&mut Facts>, facts: &Facts) -> Result<()> {
-    let Some(first) = first else { return Ok(()) };
-    if let Err(change) = first.compatible(facts) {
-        let unit = fetcher.itinerary.edition().plan.unit(index)?;
-        let message = format!("{}: {}: {change}", fetch::name(&unit), shown(&unit.url));
-        return Err(Failure::new(FailureKind::CodecChanged, message));
+    if let Some(first) = first {
+        if let Err(change) = first.compatible(facts) {
+            let unit = fetcher.itinerary.edition().plan.unit(index)?;
+            let message = format!("{}: {}: {change}", fetch::name(&unit), shown(&unit.url));
+            return Err(Failure::new(FailureKind::CodecChanged, message));
+        }
+        first.learn(facts);
     }
-    first.learn(facts);
+    fetcher.oddities.count(facts, &fetcher.metrics);
     Ok(())
 }
 

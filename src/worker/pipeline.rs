@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -135,7 +134,9 @@ impl Pipeline {
             None => {
                 let progress = Arc::new(Progress::with_upload(self.delivery.uploads()));
                 let watch = self.events.watch_progress(trail.fence.clone(), spec.task_id, order_id, progress.clone());
-                let folder = until(cancel, self.download(job, &sandbox, &progress, cancel)).await?;
+                let folder = until(cancel, self.download(job, &sandbox, &progress, cancel)).await;
+                self.tell_last_remarks(job, &progress);
+                let folder = folder?;
                 // From here on a stop interrupts only an upload: a move and a call are short, and half of
                 // them is worse than a late stop.
                 self.queue.confirm(job).await?;
@@ -312,26 +313,16 @@ impl Pipeline {
         tracing::info!(course = course.title, lectures, "DOWNLOAD course resolved");
         let (title, took) = (course.title.as_str().into(), seconds(started.elapsed()));
         self.queue.tell(job, Step::Resolved { course: title, lectures: lectures as u64, seconds: took });
-        let told = AtomicUsize::new(0);
         let finished = |lecture: FinishedLecture<'_>| {
             let FinishedLecture { number, lectures, title, took } = lecture;
-            self.tell_remarks(job, progress, &told);
+            self.tell_remarks(job, progress);
             if story::has_line(number, lectures) {
                 let (title, seconds) = (title.into(), seconds(took));
                 self.queue.tell(job, Step::Lecture { number, lectures, title, seconds });
             }
         };
         let request = CourseRequest { course: &course, url, cookies: &cookies, finished: &finished };
-        let downloaded = self.courses.run(&request, directory, progress, cancel).await;
-        // Of a lecture that failed, too: what it lacks is on disk, and is not seen again.
-        self.tell_remarks(job, progress, &told);
-        let untold = told.into_inner().saturating_sub(MOST_REMARKS);
-        if untold > 0 {
-            let number = progress.snapshot().lecture;
-            let remark = format!("{untold} remarks more on this and the lectures before: they are in the log");
-            self.queue.tell(job, Step::Remark { number, remark: remark.as_str().into() });
-        }
-        let downloaded = downloaded?;
+        let downloaded = self.courses.run(&request, directory, progress, cancel).await?;
         let (bytes, took) = (progress.snapshot().bytes_downloaded, started.elapsed());
         tracing::info!(folder = downloaded.name, bytes, seconds = took.as_secs_f64(), "DOWNLOAD finished");
         let folder = downloaded.name.as_str().into();
@@ -340,11 +331,20 @@ impl Pipeline {
     }
 
     /// Tells the story what has been remarked: in one attempt so much, lest nothing else stays in it.
-    fn tell_remarks(&self, job: &Leased, progress: &Progress, told: &AtomicUsize) {
-        for (number, remark) in progress.take_remarks() {
-            if told.fetch_add(1, Relaxed) < MOST_REMARKS {
-                self.queue.tell(job, Step::Remark { number, remark: remark.as_str().into() });
-            }
+    fn tell_remarks(&self, job: &Leased, progress: &Progress) {
+        let (before, remarks) = progress.take_remarks();
+        for (number, remark) in remarks.into_iter().take(MOST_REMARKS.saturating_sub(before)) {
+            self.queue.tell(job, Step::Remark { number, remark: remark.as_str().into() });
+        }
+    }
+
+    /// The download has ended, well or not: remarks of the lecture that was under way, and how many had no line.
+    fn tell_last_remarks(&self, job: &Leased, progress: &Progress) {
+        self.tell_remarks(job, progress);
+        let (all, _) = progress.take_remarks();
+        if all > MOST_REMARKS {
+            let remark = format!("{} remarks more so far: they are in the log", all - MOST_REMARKS);
+            self.queue.tell(job, Step::Remark { number: progress.snapshot().lecture, remark: remark.as_str().into() });
         }
     }
 

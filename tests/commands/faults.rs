@@ -179,15 +179,6 @@ fn line_25_a_late_segment_is_asked_for_a_second_time() {
         assert_eq!(origin.count(late), 2, "{name}");
         assert_eq!(origin.count(&published.segment_paths[11]), 1, "{name}: the others came in time");
     }
-    // The second request has no right to much memory: then the first one is waited for all the same.
-    let (origin, space) = (Origin::start(), Workspace::new());
-    let published = Publish::of(&media::synthetic(8, 3_000_000)).at(&origin, "/x");
-    let late = &published.segment_paths[7];
-    origin.fault(late, Fault::Delay(Duration::from_secs(8)).times(1));
-    let ended = run(&mut space.fetch(&published.url, "out.ts", &["--set", "hls.buffer_bytes=4194304"]));
-    ended.made("large", &space.path("out.ts"));
-    assert!(space.read("out.ts") == published.truth, "large");
-    assert_eq!(origin.count(late), 2, "large");
     // Where nothing may be asked for again, nothing is.
     let (origin, space) = (Origin::start(), Workspace::new());
     let published = Publish::of(&media::synthetic(20, 100_000)).at(&origin, "/x");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Daemon, Fault, hauld, wait};
+use crate::support::{Daemon, Fault, hauld, media, wait};
 use crate::world::{World, course_url, small};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -185,24 +185,24 @@ async fn line_28_what_was_left_out_of_a_lecture_is_counted_and_reported() {
     let world = World::new();
     let host = Host::new(&world);
     let daemon = world.daemon().set("queue.retry_delay_seconds", 1).set("hls.segment_attempts", 1).start().await;
-    let mut stream = small();
+    let mut stream = media::synthetic(5, 2000);
     for segment in &mut stream.segments[1..] {
         *segment = [&b"\x89PNG\r\n\x1a\n"[..], &[7; 500], segment].concat().into();
     }
-    // The second attempt goes on behind what the first one has seen.
+    // The second attempt goes on behind what the first one has written, and tells of the rest.
     let segments = world.publish(7106, &stream);
-    world.origin.fault(&segments[2], Fault::Status(500).times(1));
+    world.origin.fault(&segments[3], Fault::Status(500).times(1));
     world.push(7106);
     let lines = host.told(7106, "done").await;
     let remarks: Vec<&Value> = lines.iter().filter(|line| line["step"] == "remark").collect();
     assert_eq!(remarks.iter().map(|line| line["attempt"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2], "{lines:?}");
     for remark in remarks {
-        let text = "1 segment with other bytes, such as a picture, in front of the stream: left out";
+        let text = "2 segments with other bytes, such as a picture, in front of the stream: left out";
         assert_eq!((&remark["number"], &remark["remark"]), (&1.into(), &text.into()));
     }
-    assert_eq!(daemon.metric(r#"hauld_odd_segments_total{kind="leading_bytes"}"#), Some(2.0));
+    assert_eq!(daemon.metric(r#"hauld_odd_segments_total{kind="leading_bytes"}"#), Some(4.0));
     let (_, text) = host.tasks(&["show", "7106"]);
-    assert!(text.contains("lecture 1: 1 segment with other bytes"), "{text}");
+    assert!(text.contains("lecture 1: 2 segments with other bytes"), "{text}");
 }
 
 /// SIGTERM, and its end.
