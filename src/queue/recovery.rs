@@ -251,6 +251,8 @@ impl Queue {
             books.extend(RqWorker::dead(instance, self.rq_queue(), Timestamp::now()));
         }
         rq::also(&mut call, &books);
+        // As of before: whoever takes a job next may be quicker than this.
+        let at = Timestamp::now();
         let (returned, killed): (i64, Vec<String>) = call.invoke_async(&mut commands).await?;
         let Ok(returned) = u64::try_from(returned) else { return Ok(()) };
         shared.metrics.reaped.inc_by(returned + killed.len() as u64);
@@ -264,7 +266,7 @@ impl Queue {
         for (spec, attempts) in seen.into_values() {
             if let Some(spec) = spec {
                 let step = Step::Reaped { dead_instance: instance.to_owned() };
-                self.tell_of(spec.task_id, attempts.saturating_add(1), step);
+                self.tell_of(at, spec.task_id, attempts.saturating_add(1), step);
             }
         }
         Ok(())

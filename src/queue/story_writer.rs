@@ -80,9 +80,9 @@ impl Queue {
         self.shared.stories.tell(job.spec.task_id, line);
     }
 
-    /// Adds to the story of a task that this instance does not run.
-    pub fn tell_of(&self, task_id: TaskId, attempt: u32, step: Step) {
-        let line = Line { at: Timestamp::now(), instance: self.instance(), attempt, step };
+    /// Adds to the story of a task that this instance does not run what happened then.
+    pub fn tell_of(&self, at: Timestamp, task_id: TaskId, attempt: u32, step: Step) {
+        let line = Line { at, instance: self.instance(), attempt, step };
         self.shared.stories.tell(task_id, line);
     }
 }

@@ -316,7 +316,7 @@ impl Pool {
                 self.metrics.job_failed(&failure);
                 error!(kind = failure.kind.name(), "task failed: {failure}; to do: {}", failure.kind.remedy());
                 self.count("dead");
-                self.queue.tell_of(spec.task_id, attempts, Step::dead(&failure));
+                self.queue.tell_of(Timestamp::now(), spec.task_id, attempts, Step::dead(&failure));
                 self.tell(spec, attempts, failure).await;
             }
             .instrument(span)

@@ -31,7 +31,7 @@ fn number(step: &Step) -> u64 {
 
 async fn told(queue: &Queue, task_id: u64, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
-        queue.tell_of(task(task_id), 1, step(number));
+        queue.tell_of(jiff::Timestamp::now(), task(task_id), 1, step(number));
     }
     queue.flush_stories().await;
 }
@@ -72,8 +72,8 @@ async fn tasks_are_found_by_how_they_are_now() {
     let world = World::new().await;
     let (queue, view) = (world.queue("a").await, view(&world));
     for id in 1..=300 {
-        queue.tell_of(task(id), 2, Step::dead(&failure()));
-        queue.tell_of(task(id), 3, Step::Taken { waited_seconds: None });
+        queue.tell_of(jiff::Timestamp::now(), task(id), 2, Step::dead(&failure()));
+        queue.tell_of(jiff::Timestamp::now(), task(id), 3, Step::Taken { waited_seconds: None });
     }
     queue.flush_stories().await;
     let dead = StoryFilter { kinds: vec![FailureKind::ServerError], ..StoryFilter::default() };
