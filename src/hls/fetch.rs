@@ -1,6 +1,5 @@
 //! One unit from its URL into its slot: request, checks, decryption, another try, another address.
 
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -70,28 +69,15 @@ pub struct Fetcher {
 
 /// One request for a unit, and where what comes goes.
 #[derive(Clone, Copy)]
-struct Request<'a> {
-    unit: &'a Unit,
-    headers: &'a RequestHeaders,
-    host: &'a Arc<Host>,
-    slot: &'a Slot,
+pub struct Request<'a> {
+    pub unit: &'a Unit,
+    pub headers: &'a RequestHeaders,
+    pub host: &'a Arc<Host>,
+    pub slot: &'a Slot,
     /// When it is sent.
-    sent: &'a SetOnce<Instant>,
+    pub sent: &'a SetOnce<Instant>,
     /// The unit is on its way already, and this is only made because it is late.
-    is_second: bool,
-}
-
-/// Which of two requests for a unit brought it.
-enum Whole {
-    First(Facts),
-    Second(Box<Second>),
-}
-
-/// What a second request brought.
-struct Second {
-    facts: Facts,
-    slot: Slot,
-    received: u64,
+    pub is_second: bool,
 }
 
 /// What a unit holds from its first request to its end: it may be asked for.
@@ -195,89 +181,11 @@ impl Fetcher {
         }
     }
 
-    /// Fetches a unit. When it is late it is asked for a second time, and what is whole first is taken:
-    /// bytes of both are never mixed. Also says how many bytes the progress has been told.
-    async fn attempt(&self, request: Request<'_>, turn: &mut Turn) -> (Result<Facts>, u64) {
-        let mut received = 0;
-        let no_turn = turn.never();
-        let whole = {
-            let mut first = pin!(self.fetch(request, turn, &mut received));
-            let alone = tokio::select! {
-                biased;
-                done = &mut first => Ok(done),
-                permits = self.late(request) => Err(permits),
-            };
-            match alone {
-                Ok(done) => done.map(Whole::First),
-                Err(permits) => whole_first(first, self.second(request, no_turn, permits)).await,
-            }
-        };
-        match whole {
-            Ok(Whole::First(facts)) => (Ok(facts), received),
-            Ok(Whole::Second(second)) => {
-                self.progress.take_back_bytes(received);
-                self.progress.add_bytes(second.received);
-                request.slot.start_over();
-                for block in second.slot.into_blocks() {
-                    request.slot.hand_over(block, turn).await;
-                }
-                (Ok(second.facts), second.received)
-            }
-            Err(failure) => (Err(failure), received),
-        }
-    }
-
-    /// Waits until the unit is late and may be asked for a second time: never, where that would be one
-    /// request more for a host that has trouble, or beyond what its lecture may ask again or receive. Holds
-    /// nothing while it waits: the others need it.
-    async fn late(&self, request: Request<'_>) -> ([OwnedSemaphorePermit; 2], Place) {
-        let sent = *request.sent.wait().await;
-        loop {
-            request.slot.late().await;
-            // What the file has waited for before is not the fault of this request.
-            let is_late = self.pace.patience().is_some_and(|patience| sent.elapsed() >= patience);
-            // Subtitles are counted as they come.
-            let makes_sense = self.text.is_none() && !self.allowance.is_rate_limited() && request.host.is_calm();
-            if is_late
-                && makes_sense
-                && self.budget.free_blocks() >= self.spare_blocks
-                && let [Ok(stream), Ok(process)] = self.requests.clone().map(Semaphore::try_acquire_owned)
-                && let Some(place) = request.host.admit_at_once()
-                && self.allowance.ask_again().is_ok()
-            {
-                return ([stream, process], place);
-            }
-        }
-    }
-
-    /// Asks a second time for a unit that is late. `None` when that came to nothing: what it had goes at once.
-    async fn second(
-        &self,
-        first: Request<'_>,
-        mut turn: Turn,
-        permits: ([OwnedSemaphorePermit; 2], Place),
-    ) -> Option<Second> {
-        self.metrics.segment_hedges.inc();
-        let name = format!("{}: {}", name(first.unit), shown(&first.unit.url));
-        tracing::debug!("{name}: late; asked for a second time");
-        let (slot, sent, mut received) = (Slot::default(), SetOnce::new(), 0);
-        let request = Request { slot: &slot, sent: &sent, is_second: true, ..first };
-        let fetched = self.fetch(request, &mut turn, &mut received).await;
-        drop(permits);
-        match fetched {
-            Ok(facts) if facts.damage.is_none() => Some(Second { facts, slot, received }),
-            Ok(_) => None,
-            Err(failure) => {
-                if failure.kind != FailureKind::HostExhausted {
-                    self.metrics.segment_failed(&failure);
-                }
-                tracing::debug!(kind = failure.kind.name(), "{name}: the second request: {failure}; the first goes on");
-                None
-            }
-        }
-    }
-
-    async fn fetch(&self, request: Request<'_>, turn: &mut Turn, received: &mut u64) -> Result<Facts> {
+    /// Makes one request and takes what comes into its slot.
+    ///
+    /// # Errors
+    /// What is wrong with the answer, or the failure of the host, the network or the disk.
+    pub async fn fetch(&self, request: Request<'_>, turn: &mut Turn, received: &mut u64) -> Result<Facts> {
         let Request { unit, headers, host, slot, .. } = request;
         let decryptor = match &unit.cipher {
             Some(cipher) => {
@@ -356,48 +264,7 @@ impl Fetcher {
     }
 }
 
-/// What is whole first. It is no matter when the second request comes to nothing. A failure of the first ends
-/// both: the second has no right to the memory that the head of a file needs to get on.
-async fn whole_first(
-    mut first: Pin<&mut impl Future<Output = Result<Facts>>>,
-    second: impl Future<Output = Option<Second>>,
-) -> Result<Whole> {
-    tokio::select! {
-        biased;
-        done = &mut first => done.map(Whole::First),
-        Some(second) = second => Ok(Whole::Second(Box::new(second))),
-    }
-}
-
 /// How a unit is called in messages.
 pub fn name(unit: &Unit) -> String {
     if unit.is_map { "the initialization section".into() } else { format!("segment {}", unit.sequence) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::future::{pending, ready};
-
-    use super::*;
-
-    #[tokio::test]
-    async fn line_25_what_is_whole_first_is_taken() {
-        let facts = |leading_bytes| Facts { leading_bytes, ..Facts::default() };
-        let second = async || Some(Second { facts: facts(2), slot: Slot::default(), received: 0 });
-        let first = async |facts| {
-            tokio::task::yield_now().await;
-            Ok(facts)
-        };
-        let failed = || Err(Failure::new(FailureKind::TimedOut, "the first"));
-        let brought = |whole: Result<Whole>| match whole {
-            Ok(Whole::First(facts)) => Ok((1, facts.leading_bytes)),
-            Ok(Whole::Second(second)) => Ok((2, second.facts.leading_bytes)),
-            Err(failure) => Err(failure.message),
-        };
-        assert_eq!(brought(whole_first(pin!(pending()), second()).await), Ok((2, 2)));
-        assert_eq!(brought(whole_first(pin!(first(facts(1))), second()).await), Ok((2, 2)));
-        assert_eq!(brought(whole_first(pin!(ready(Ok(facts(1)))), second()).await), Ok((1, 1)));
-        assert_eq!(brought(whole_first(pin!(first(facts(1))), ready(None)).await), Ok((1, 1)));
-        assert_eq!(brought(whole_first(pin!(ready(failed())), pending()).await), Err("the first".into()));
-    }
 }

@@ -2,11 +2,12 @@
 //!
 //! `load` (URL to playlists), `playlist` (text to types) → `select` (which variant) → `plan` (what to
 //! fetch and how to decrypt it), `itinerary` (where to get the rest of it) → `track` (fetch side by
-//! side, write in order), made of `fetch`, `body` and `key` (requests), `hosts`, `pace` and `allowance` (how
-//! many), `ceiling` (how large), `intake` (pieces to clear blocks) with `assemble` and `decrypt`, `prefix` and `inspection` (is it
-//! what it should be?) with `sniff`, `transport` and `fragment`, `buffer` and `slot` (bounded waiting), `sink`
-//! and `journal` (the file), `fmp4` (what initialization sections and fragments declare). Subtitles go
-//! the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`,
+//! side, write in order), made of `fetch`, `body` and `key` (requests), `hedge` with `pace` (late ones),
+//! `hosts` and `allowance` (how many), `ceiling` (how large), `intake` (pieces to clear blocks) with
+//! `assemble` and `decrypt`, `prefix` and `inspection` (is it what it should be?) with `sniff`,
+//! `transport` and `fragment`, `oddities` (what is taken all the same), `buffer` and `slot` (bounded
+//! waiting), `sink` and `journal` (the file), `fmp4` (what initialization sections and fragments
+//! declare). Subtitles go the same way; then `subtitles` and `webvtt` make one text of them, on the timeline that `timestamps`,
 //! with `id3` for packed audio, finds in the main track.
 
 mod allowance;
@@ -19,6 +20,7 @@ mod fetch;
 pub mod fmp4;
 mod fragment;
 pub(crate) mod fuzzing;
+mod hedge;
 mod hosts;
 pub mod id3;
 mod inspection;
@@ -69,7 +71,7 @@ use fetch::Fetcher;
 use hosts::Hosts;
 use itinerary::{Itinerary, Role};
 use load::{Loader, Source};
-use oddities::Oddities;
+use oddities::{Oddities, Telling};
 use pace::Pace;
 use plan::Place;
 pub use plan::{Gaps, Plan};
@@ -356,28 +358,6 @@ impl Engine {
             places,
             _lock: lock,
         })
-    }
-}
-
-/// Tells what is odd about a track when it is dropped, also where the track failed or was stopped: what is
-/// written by then is not seen again.
-struct Telling<'a> {
-    fetcher: &'a Fetcher,
-    progress: &'a Progress,
-    url: String,
-    whose: String,
-    /// Known in the end.
-    gaps: Gaps,
-}
-
-impl Drop for Telling<'_> {
-    fn drop(&mut self) {
-        let Telling { fetcher, progress, url, whose, gaps } = self;
-        for remark in fetcher.oddities.remarks(*gaps, &fetcher.metrics) {
-            let remark = format!("{whose}{remark}");
-            tracing::warn!("{url}: {remark}");
-            progress.remark(remark);
-        }
     }
 }
 

@@ -3,10 +3,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::fetch::Fetcher;
 use super::plan::Gaps;
 use super::transport::Facts;
 use crate::failure::FailureKind;
 use crate::metrics::Metrics;
+use crate::progress::Progress;
 
 /// Those of one track.
 #[derive(Debug, Default)]
@@ -42,5 +44,27 @@ impl Oddities {
         let some = said.into_iter().filter(|(count, _)| *count > 0);
         some.map(|(count, what)| format!("{count} {} {what}", if count == 1 { "segment" } else { "segments" }))
             .collect()
+    }
+}
+
+/// Tells what is odd about a track when it is dropped, also where the track failed or was stopped: what is
+/// written by then is not seen again.
+pub struct Telling<'a> {
+    pub fetcher: &'a Fetcher,
+    pub progress: &'a Progress,
+    pub url: String,
+    pub whose: String,
+    /// Known in the end.
+    pub gaps: Gaps,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        let Telling { fetcher, progress, url, whose, gaps } = self;
+        for remark in fetcher.oddities.remarks(*gaps, &fetcher.metrics) {
+            let remark = format!("{whose}{remark}");
+            tracing::warn!("{url}: {remark}");
+            progress.remark(remark);
+        }
     }
 }
