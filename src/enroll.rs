@@ -143,9 +143,11 @@ impl EnrollmentClient {
             unavailable(format!("{endpoint}: no answer within {seconds} s"))
         };
         let mut attempt = 1;
+        let mut before = None;
         loop {
             let answer = timeout_at(deadline, async { self.read_answer(self.send(call, key).await?).await }).await;
-            let answer = answer.unwrap_or_else(|_| Err(silent()));
+            // What was answered before says more than the silence of the last try.
+            let answer = answer.unwrap_or_else(|_| Err(before.take().unwrap_or_else(silent)));
             let Err(failure) = answer else { return answer };
             let pause = http::pause(attempt, failure.retry_after);
             // A login that is not accepted now is not accepted within seconds.
@@ -158,6 +160,7 @@ impl EnrollmentClient {
                 Ok(slot) => slot?,
                 Err(_) => return Err(failure),
             };
+            before = Some(failure);
             attempt += 1;
         }
     }

@@ -22,7 +22,7 @@ async fn after(status: u16, body: &'static str) -> Result<EnrollmentResult> {
     let status = axum::http::StatusCode::from_u16(status).unwrap();
     let service = Service::start(move |_| std::future::ready((status, body).into_response())).await;
     let (mut settings, http) = settings(&service.url);
-    settings.timeout = Duration::from_millis(700);
+    settings.timeout = Duration::from_secs(3);
     let client = client_of(&settings, &http, Metrics::new()).unwrap();
     let result = client.enroll("user@example.com", &course(), None, None).await;
     if !result.as_ref().is_err_and(|failure| failure.kind == FailureKind::EnrollmentUnavailable) {
@@ -106,7 +106,7 @@ async fn nonsense_and_trouble_are_told_from_a_refusal() {
     use FailureKind::{
         CredentialsRejected as Rejected, EnrollmentRefused as Refused, EnrollmentUnavailable as Unavailable,
     };
-    for (status, body, kind, says) in [
+    let cases = [
         (200, "<html>log in</html>", Unavailable, "the answer is not JSON"),
         (200, "", Unavailable, "the answer is not JSON"),
         (200, "[]", Unavailable, "does not say success"),
@@ -129,12 +129,37 @@ async fn nonsense_and_trouble_are_told_from_a_refusal() {
         (403, "", Refused, "403 Forbidden"),
         (404, r#"{"error":"no such course"}"#, Refused, "404 Not Found: no such course"),
         (422, ENROLLED, Refused, "422"),
-    ] {
+    ];
+    // Side by side: what may pass is asked for until the limit.
+    futures_util::future::join_all(cases.map(async |(status, body, kind, says)| {
         let failure = after(status, body).await.unwrap_err();
         assert_eq!(failure.kind, kind, "{status} {body}: {failure}");
         assert!(failure.message.starts_with("enrollment service: http://127.0.0.1:"), "{failure}");
         assert!(failure.message.contains(says), "{status} {body}: {failure}");
-    }
+    }))
+    .await;
+}
+
+/// The first try is answered, the last one is not.
+#[tokio::test]
+async fn an_answer_says_more_than_the_silence_after_it() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let service = Service::start(move |_| {
+        let first = asked.fetch_add(1, SeqCst) == 0;
+        async move {
+            if !first {
+                std::future::pending::<()>().await;
+            }
+            axum::http::StatusCode::SERVICE_UNAVAILABLE.into_response()
+        }
+    })
+    .await;
+    let (mut settings, http) = settings(&service.url);
+    settings.timeout = Duration::from_secs(3);
+    let client = client_of(&settings, &http, Metrics::new()).unwrap();
+    let failure = client.enroll("user@example.com", &course(), None, None).await.unwrap_err();
+    assert!(failure.message.contains("503"), "{failure}");
+    assert_eq!(service.calls().len(), 2);
 }
 
 #[tokio::test]
